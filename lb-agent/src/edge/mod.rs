@@ -1,0 +1,4 @@
+//! DOOR: what touches the world. Edges obey: they hold no policy and do not know why.
+
+pub mod probe;
+pub mod netlink;

@@ -1,0 +1,10 @@
+//! Weir's agent.
+//!
+//! **One law: deciding, touching and waiting never share a file.** `pure` decides (values in, values out), `edge` touches
+//! (maps, sockets, files), `task` waits (time, channels, order). See `ARCHITECTURE.md` for the house and its invariants.
+
+pub mod pure;
+pub mod config;
+pub mod edge;
+pub mod task;
+pub mod cli;

@@ -1,0 +1,1 @@
+//! Runs the probes of every backend on time and states what changed.

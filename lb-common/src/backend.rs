@@ -1,0 +1,60 @@
+//! What the kernel knows of an owner: one (service, backend) pair, one cache line.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::endpoint::Address;
+
+/// Established flows may stay with this owner. Cleared when it is silent: its entries become misses.
+pub const BACKEND_ALIVE: u16 = 1 << 0;
+/// `dst_mac`, `src_mac` and `ifindex` are known.
+pub const BACKEND_REACHABLE: u16 = 1 << 1;
+/// A client on the backend's own link would be answered directly: its flows get our source address (hairpin).
+pub const BACKEND_ON_LINK: u16 = 1 << 2;
+
+/// One owner. The agent changes an entry in place by aligned 64-bit stores; each of the eight words is right by itself, so a
+/// packet never sees half a MAC address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct BackendEntry {
+    /// Next hop's MAC address.
+    pub dst_mac: [u8; 6],
+    /// `BACKEND_*` bits.
+    pub flags: u16,
+    /// Our MAC address on the way out.
+    pub src_mac: [u8; 6],
+    /// Service id that this owner serves: a flow entry whose owner belongs to another service is a miss.
+    pub service: u16,
+    /// The backend's address.
+    pub addr: Address,
+    /// Interface on the way out.
+    pub ifindex: u32,
+    /// The backend's port, wire order; 0 keeps the client's (any-port services).
+    pub port: [u8; 2],
+    /// Prefix length of the link that the backend is on (of 32 or 128), where `BACKEND_ON_LINK`.
+    pub link_prefix: u8,
+    /// Always zero.
+    pub zero: u8,
+    /// Our address towards this backend, for `snat` and hairpin; all zero where there is none.
+    pub snat_addr: Address,
+    /// Relative weight, for least_conn.
+    pub weight: u16,
+    /// Largest IP packet the way out takes, bytes.
+    pub mtu: u16,
+    /// Always zero.
+    pub zero2: u32,
+}
+
+impl BackendEntry {
+    /// Whether flows may stay here.
+    #[inline(always)]
+    pub const fn is_alive(&self) -> bool {
+        self.flags & BACKEND_ALIVE != 0
+    }
+}
+
+const _: () = assert!(size_of::<BackendEntry>() == 64 && align_of::<BackendEntry>() == 8);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, src_mac) == 8);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, addr) == 16);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, ifindex) == 32);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, snat_addr) == 40);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, weight) == 56);

@@ -1,0 +1,56 @@
+//! An address, a port and a protocol: the key of a service and of a nat backend's replies. As small as it can be, because
+//! an 8-byte key hashes several times faster than a 40-byte one.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// IPv4 endpoint; 8 bytes. Everything in wire order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(4))]
+pub struct EndpointV4 {
+    /// Address.
+    pub addr: [u8; 4],
+    /// Port in wire order; 0 means every port.
+    pub port: [u8; 2],
+    /// IANA protocol number (6 TCP, 17 UDP).
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: u8,
+}
+
+/// IPv6 endpoint; 20 bytes. Everything in wire order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(4))]
+pub struct EndpointV6 {
+    /// Address.
+    pub addr: [u8; 16],
+    /// Port in wire order; 0 means every port.
+    pub port: [u8; 2],
+    /// IANA protocol number (6 TCP, 17 UDP).
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: u8,
+}
+
+/// An address of either family in one shape: IPv4 as an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2). For tables
+/// that are off the fast path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(4))]
+pub struct Address(pub [u8; 16]);
+
+impl Address {
+    /// The mapped form of an IPv4 address.
+    #[inline(always)]
+    pub const fn v4(a: [u8; 4]) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+    }
+
+    /// The IPv4 address in the last four bytes; meaningful when the address is mapped.
+    #[inline(always)]
+    pub const fn as_v4(&self) -> [u8; 4] {
+        [self.0[12], self.0[13], self.0[14], self.0[15]]
+    }
+}
+
+const _: () = assert!(size_of::<EndpointV4>() == 8 && align_of::<EndpointV4>() == 4);
+const _: () = assert!(size_of::<EndpointV6>() == 20 && align_of::<EndpointV6>() == 4);
+const _: () = assert!(size_of::<Address>() == 16);

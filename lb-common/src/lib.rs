@@ -1,0 +1,15 @@
+//! Weir's contract and its packet decisions: every byte that kernel and host agree on, and every choice the packet path makes.
+//!
+//! Compiled twice: into the BPF programs and into the host. No pointer, no map, no I/O: bytes and tables come in through
+//! traits. Multi-byte fields taken from packets stay in wire order as byte arrays; integers are in host order.
+#![no_std]
+
+pub mod limits;
+pub mod maps;
+pub mod endpoint;
+pub mod service;
+pub mod backend;
+pub mod slot;
+
+/// Version of the map layout. A change of any type in this crate that lies in a map changes it; the agent refuses pins of another.
+pub const ABI_VERSION: u32 = 1;

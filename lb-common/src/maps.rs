@@ -1,0 +1,53 @@
+//! Names of maps and programs, once. Tests compare the list with the ELF; the agent pins maps under these names.
+
+/// Exact VIP:port:protocol (or port 0: any port) of IPv4 services: [`crate::endpoint::EndpointV4`] → [`crate::service::ServiceEntry`].
+pub const SERVICES_V4: &str = "SERVICES_V4";
+/// The same for IPv6: [`crate::endpoint::EndpointV6`] → [`crate::service::ServiceEntry`].
+pub const SERVICES_V6: &str = "SERVICES_V6";
+/// Array of maps: service id → that service's ring, one array value of [`crate::slot::Ring`].
+pub const RINGS: &str = "RINGS";
+/// Owner → [`crate::backend::BackendEntry`].
+pub const BACKENDS: &str = "BACKENDS";
+/// Service id → [`crate::schedule::Schedule`] of round_robin.
+pub const SCHEDULES: &str = "SCHEDULES";
+/// Per CPU, service id → turns taken (round_robin).
+pub const CURSORS: &str = "CURSORS";
+/// Owner → flows it has now, for least_conn; corrected by every sweep.
+pub const LOADS: &str = "LOADS";
+/// The flow table: bucket → [`crate::flow::FlowBucket`].
+pub const FLOWS: &str = "FLOWS";
+/// Words of the first-packet-of-the-epoch bitmap ([`crate::epoch`]).
+pub const EPOCHS: &str = "EPOCHS";
+/// cpu × [`crate::limits::MAX_OWNERS`] + owner → [`crate::stats::OwnerCounters`].
+pub const COUNTERS: &str = "COUNTERS";
+/// cpu → [`crate::stats::VerdictCounters`].
+pub const VERDICTS: &str = "VERDICTS";
+/// One [`crate::host::Host`].
+pub const HOST: &str = "HOST";
+/// Every VIP: address → [`crate::host::VipEntry`].
+pub const VIPS: &str = "VIPS";
+/// Every address of this host itself.
+pub const LOCALS: &str = "LOCALS";
+/// ifindex → [`crate::host::InterfaceEntry`].
+pub const INTERFACES: &str = "INTERFACES";
+/// nat: backend address:port:protocol → [`crate::reply::ReplyEntry`] (IPv4).
+pub const REPLIES_V4: &str = "REPLIES_V4";
+/// nat: backend address:port:protocol → [`crate::reply::ReplyEntry`] (IPv6).
+pub const REPLIES_V6: &str = "REPLIES_V6";
+/// snat: client's flow → the source port it was given.
+pub const SNAT_FORWARD: &str = "SNAT_FORWARD";
+/// snat: the flow as the backend answers it → the client's flow.
+pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
+/// Datagrams whose head has been seen → where their tails go.
+pub const FRAGMENTS: &str = "FRAGMENTS";
+
+/// Every map above, in the order in which a reader meets them.
+pub const ALL: [&str; 20] = [
+    SERVICES_V4, SERVICES_V6, RINGS, BACKENDS, SCHEDULES, CURSORS, LOADS, FLOWS, EPOCHS, COUNTERS, VERDICTS, HOST, VIPS,
+    LOCALS, INTERFACES, REPLIES_V4, REPLIES_V6, SNAT_FORWARD, SNAT_REVERSE, FRAGMENTS,
+];
+
+/// The XDP program: everything that comes off a wire.
+pub const PROGRAM_INGRESS: &str = "weir_ingress";
+/// The TC program: replies of local containers and VMs, and replies whose next hop is not resolved yet.
+pub const PROGRAM_REPLY: &str = "weir_reply";

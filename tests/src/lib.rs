@@ -1,0 +1,1 @@
+//! The proof: harness for everything that needs root, network namespaces or real servers.
