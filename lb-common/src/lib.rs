@@ -10,6 +10,18 @@ pub mod endpoint;
 pub mod service;
 pub mod backend;
 pub mod slot;
+pub mod clock;
+pub mod flow;
+pub mod epoch;
+pub mod schedule;
+pub mod reply;
+pub mod host;
+pub mod verdict;
+pub mod stats;
+pub mod hash;
+pub mod csum;
+#[cfg(feature = "user")]
+pub mod pod;
 
 /// Version of the map layout. A change of any type in this crate that lies in a map changes it; the agent refuses pins of another.
 pub const ABI_VERSION: u32 = 1;

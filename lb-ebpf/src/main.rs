@@ -1,10 +1,29 @@
-//! x
+//! The packet path's shell: maps and helpers around `lb_common`'s decisions. Holds no opinion.
 #![no_std]
 #![no_main]
-use aya_ebpf::{macros::{xdp,btf_map},programs::XdpContext,btf_maps::{Array,ArrayOfMaps}};
-#[btf_map]
-static A: ArrayOfMaps<Array<[u32;65538],1,1024>,512> = ArrayOfMaps::new();
+
+mod maps;
+
+use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// Everything that comes off a wire.
 #[xdp]
-pub fn ingress(_ctx: XdpContext) -> u32 { match A.get_value(3,&0) { Some(v)=>v[5], None=>2 } }
+fn weir_ingress(_ctx: XdpContext) -> u32 {
+    if maps::HOST.get(0).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    xdp_action::XDP_PASS
+}
+
+/// Replies of local containers.
+#[classifier]
+fn weir_reply(_ctx: TcContext) -> i32 {
+    TC_ACT_OK as i32
+}
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -1,0 +1,59 @@
+//! What the kernel knows of this host: one record of constants, its VIPs, its interfaces.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Some service is keyed by VIP and protocol with port 0.
+pub const HOST_ANY_PORT: u32 = 1 << 0;
+/// Some service is `nat` without `snat`: sources of packets may be backends.
+pub const HOST_REPLIES: u32 = 1 << 1;
+/// Some flow may have been given one of our source addresses.
+pub const HOST_SNAT: u32 = 1 << 2;
+
+/// The host's record, one 64-byte value. The agent changes `flags` and `epoch_shift` by 32-bit stores; the rest is written
+/// before the first packet and never again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Host {
+    /// [`crate::ABI_VERSION`] of whoever made the maps.
+    pub abi_version: u32,
+    /// `HOST_*` bits.
+    pub flags: u32,
+    /// Buckets of the flow table less one.
+    pub flow_mask: u32,
+    /// Words of the epoch bitmap less one.
+    pub epoch_mask: u32,
+    /// An epoch lasts `2^epoch_shift` ticks.
+    pub epoch_shift: u32,
+    /// Number of CPUs that the counters have room for.
+    pub cpus: u32,
+    /// Interface from whose point of view replies are routed (`lo`: real interfaces need no forwarding).
+    pub route_from: u32,
+    /// Always zero.
+    pub zero: u32,
+    /// Secret of the flow hash; outlives programs.
+    pub seed: [u64; 4],
+}
+
+/// The host itself holds this VIP: what no service takes is its own, and it answers ARP and echo itself.
+pub const VIP_ASSIGNED: u32 = 1 << 0;
+
+/// One VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VipEntry {
+    /// `VIP_*` bits.
+    pub flags: u32,
+}
+
+/// One interface that we listen on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct InterfaceEntry {
+    /// Its MAC address, the answer to ARP and ND.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub zero: u16,
+}
+
+const _: () = assert!(size_of::<Host>() == 64 && core::mem::offset_of!(Host, seed) == 32);
+const _: () = assert!(size_of::<VipEntry>() == 4 && size_of::<InterfaceEntry>() == 8);
