@@ -10,6 +10,10 @@ pub const BACKEND_ALIVE: u16 = 1 << 0;
 pub const BACKEND_REACHABLE: u16 = 1 << 1;
 /// A client on the backend's own link would be answered directly: its flows get our source address (hairpin).
 pub const BACKEND_ON_LINK: u16 = 1 << 2;
+/// Its service picks the slot by the client's address alone (`source_hash`).
+pub const BACKEND_SLOT_BY_SOURCE: u16 = 1 << 3;
+/// The way out is an interface that XDP cannot send to (a bridge, a container's veth): the TC program forwards.
+pub const BACKEND_VIA_TC: u16 = 1 << 4;
 
 /// One owner. The agent changes an entry in place by aligned 64-bit stores; each of the eight words is right by itself, so a
 /// packet never sees half a MAC address.
@@ -49,6 +53,12 @@ impl BackendEntry {
     #[inline(always)]
     pub const fn is_alive(&self) -> bool {
         self.flags & BACKEND_ALIVE != 0
+    }
+
+    /// Whether slots of its service come from the client's address alone.
+    #[inline(always)]
+    pub const fn slot_by_source(&self) -> bool {
+        self.flags & BACKEND_SLOT_BY_SOURCE != 0
     }
 }
 

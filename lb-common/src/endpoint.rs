@@ -33,7 +33,9 @@ pub struct EndpointV6 {
 
 /// An address of either family in one shape: IPv4 as an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2). For tables
 /// that are off the fast path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C, align(4))]
 pub struct Address(pub [u8; 16]);
 

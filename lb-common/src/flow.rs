@@ -225,7 +225,10 @@ mod tests {
     #[test]
     fn an_entry_gives_back_what_was_put_in() {
         let e = FlowEntry::new(0xdead_beef, 32_767, FlowState::FinServer, Ticks(16_383));
-        assert_eq!((e.tag(), e.owner(), e.state(), e.time()), (0xdead_beef, 32_767, Some(FlowState::FinServer), Ticks(16_383)));
+        assert_eq!(
+            (e.tag(), e.owner(), e.state(), e.time()),
+            (0xdead_beef, 32_767, Some(FlowState::FinServer), Ticks(16_383))
+        );
         assert!(!FlowEntry::new(0, 1, FlowState::HalfOpen, Ticks(0)).is_free());
     }
 

@@ -37,6 +37,9 @@ pub struct Host {
 /// The host itself holds this VIP: what no service takes is its own, and it answers ARP and echo itself.
 pub const VIP_ASSIGNED: u32 = 1 << 0;
 
+/// No VIP but the address of a nat backend, whose fragments' tails wait for their head.
+pub const VIP_IS_BACKEND: u32 = 1 << 1;
+
 /// One VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

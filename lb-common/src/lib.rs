@@ -20,6 +20,11 @@ pub mod verdict;
 pub mod stats;
 pub mod hash;
 pub mod csum;
+pub mod tables;
+pub mod family;
+pub mod packet;
+pub mod parse;
+pub mod table;
 #[cfg(feature = "user")]
 pub mod pod;
 

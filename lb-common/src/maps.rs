@@ -43,8 +43,26 @@ pub const FRAGMENTS: &str = "FRAGMENTS";
 
 /// Every map above, in the order in which a reader meets them.
 pub const ALL: [&str; 20] = [
-    SERVICES_V4, SERVICES_V6, RINGS, BACKENDS, SCHEDULES, CURSORS, LOADS, FLOWS, EPOCHS, COUNTERS, VERDICTS, HOST, VIPS,
-    LOCALS, INTERFACES, REPLIES_V4, REPLIES_V6, SNAT_FORWARD, SNAT_REVERSE, FRAGMENTS,
+    SERVICES_V4,
+    SERVICES_V6,
+    RINGS,
+    BACKENDS,
+    SCHEDULES,
+    CURSORS,
+    LOADS,
+    FLOWS,
+    EPOCHS,
+    COUNTERS,
+    VERDICTS,
+    HOST,
+    VIPS,
+    LOCALS,
+    INTERFACES,
+    REPLIES_V4,
+    REPLIES_V6,
+    SNAT_FORWARD,
+    SNAT_REVERSE,
+    FRAGMENTS,
 ];
 
 /// The XDP program: everything that comes off a wire.

@@ -26,7 +26,22 @@ macro_rules! pod {
 }
 
 pod!(
-    Address, BackendEntry, EndpointV4, EndpointV6, FragmentEntry, FragmentKey, Host, InterfaceEntry, OwnerCounters,
-    ReplyEntry, Schedule, ServiceEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
-    VerdictCounters, VipEntry,
+    Address,
+    BackendEntry,
+    EndpointV4,
+    EndpointV6,
+    FragmentEntry,
+    FragmentKey,
+    Host,
+    InterfaceEntry,
+    OwnerCounters,
+    ReplyEntry,
+    Schedule,
+    ServiceEntry,
+    SnatForwardEntry,
+    SnatForwardKey,
+    SnatReverseEntry,
+    SnatReverseKey,
+    VerdictCounters,
+    VipEntry,
 );

@@ -1,0 +1,32 @@
+//! How the decision core reads and writes a packet's bytes. The kernel implements it over XDP and over socket buffers, the
+//! host over a plain buffer.
+
+use crate::csum::Change;
+
+/// A frame from its Ethernet header on. Every access is checked: beyond the end is `None`, never a fault.
+pub trait Packet {
+    /// Bytes in the frame.
+    fn len(&self) -> usize;
+
+    /// Copies `N` bytes that start at `at`.
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// Replaces `N` bytes that start at `at`.
+    fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
+
+    /// Patches the TCP or UDP checksum at `at`: `pseudo` is what changed in the pseudo-header, `rest` what changed in the
+    /// header itself. They come apart because a checksum that hardware will finish (CHECKSUM_PARTIAL) covers the
+    /// pseudo-header only so far; socket buffers know, raw frames off a wire are always complete.
+    #[inline(always)]
+    fn patch_checksum(&mut self, at: usize, pseudo: Change, rest: Change, udp: bool) -> Option<()> {
+        let old = self.load::<2>(at)?;
+        let change = pseudo.and(rest);
+        self.store(at, if udp { change.apply_udp(old) } else { change.apply(old) })
+    }
+
+    /// Whether there is nothing in it.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

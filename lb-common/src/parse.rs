@@ -1,0 +1,214 @@
+//! Ethernet, 802.1Q and QinQ, IPv4 with options, IPv6 with bounded extension headers, TCP, UDP: bytes to values.
+//!
+//! Parsing judges nothing: whether a fault matters depends on whether the packet is ours, which the caller finds out.
+
+use crate::flow::Segment;
+use crate::packet::Packet;
+
+/// Ethernet type of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Ethernet type of ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// Ethernet type of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// IANA protocol numbers.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// IANA protocol number.
+pub const PROTOCOL_TCP: u8 = 6;
+/// IANA protocol number.
+pub const PROTOCOL_UDP: u8 = 17;
+/// IANA protocol number.
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
+/// Most IPv6 extension headers that are walked; more than any honest packet has.
+const MAX_EXTENSIONS: usize = 4;
+
+/// Bytes of an Ethernet header without tags.
+const ETHERNET_LEN: usize = 14;
+
+/// Whether an IP packet is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A whole datagram.
+    Whole,
+    /// The first fragment: it carries the ports.
+    Head,
+    /// A later fragment.
+    Tail,
+}
+
+/// An IP header, either family.
+#[derive(Clone, Copy, Debug)]
+pub struct Ip<A> {
+    /// Offset of the IP header in the frame.
+    pub l3: usize,
+    /// Offset of what it carries.
+    pub l4: usize,
+    /// Source.
+    pub src: A,
+    /// Destination.
+    pub dst: A,
+    /// What it carries (after extension headers).
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Length of the whole IP packet, bytes.
+    pub len: u16,
+    /// Whether it is a fragment.
+    pub piece: Piece,
+    /// Identification of the fragment.
+    pub id: u32,
+}
+
+/// TCP or UDP ports, and what the packet says about its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Transport {
+    /// Source port, wire order.
+    pub src_port: [u8; 2],
+    /// Destination port, wire order.
+    pub dst_port: [u8; 2],
+    /// What it says.
+    pub segment: Segment,
+    /// PSH, or a datagram.
+    pub is_message: bool,
+}
+
+/// Ethernet type and the offset of what follows, past up to two tags (IEEE 802.1Q, 802.1ad). `None`: shorter than its header.
+#[inline(always)]
+pub fn ethernet<P: Packet>(p: &P) -> Option<(u16, usize)> {
+    let mut kind = u16::from_be_bytes(p.load::<2>(12)?);
+    let mut l3 = ETHERNET_LEN;
+    if is_tag(kind) {
+        kind = u16::from_be_bytes(p.load::<2>(16)?);
+        l3 = 18;
+        if is_tag(kind) {
+            kind = u16::from_be_bytes(p.load::<2>(20)?);
+            l3 = 22;
+        }
+    }
+    Some((kind, l3))
+}
+
+#[inline(always)]
+const fn is_tag(kind: u16) -> bool {
+    kind == 0x8100 || kind == 0x88a8
+}
+
+/// IPv4 header (RFC 791). `None`: too short, another version, or lengths that contradict each other.
+#[inline(always)]
+pub fn ipv4<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 4]>> {
+    let h = p.load::<20>(l3)?;
+    let header_len = usize::from(h[0] & 0x0f) * 4;
+    let len = u16::from_be_bytes([h[2], h[3]]);
+    if h[0] >> 4 != 4 || header_len < 20 || usize::from(len) < header_len || l3 + usize::from(len) > p.len() {
+        return None;
+    }
+    let fragment = u16::from_be_bytes([h[6], h[7]]);
+    let piece = if fragment & 0x1fff != 0 {
+        Piece::Tail
+    } else if fragment & 0x2000 != 0 {
+        Piece::Head
+    } else {
+        Piece::Whole
+    };
+    Some(Ip {
+        l3,
+        l4: l3 + header_len,
+        src: [h[12], h[13], h[14], h[15]],
+        dst: [h[16], h[17], h[18], h[19]],
+        protocol: h[9],
+        ttl: h[8],
+        len,
+        piece,
+        id: u32::from(u16::from_be_bytes([h[4], h[5]])),
+    })
+}
+
+/// IPv6 header and its extension headers (RFC 8200). `None`: as for IPv4, or a chain longer than we walk.
+#[inline(always)]
+pub fn ipv6<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 16]>> {
+    let h = p.load::<8>(l3)?;
+    let len = u16::from_be_bytes([h[4], h[5]]).checked_add(40)?;
+    if h[0] >> 4 != 6 || l3 + usize::from(len) > p.len() {
+        return None;
+    }
+    let mut ip = Ip {
+        l3,
+        l4: l3 + 40,
+        src: p.load::<16>(l3 + 8)?,
+        dst: p.load::<16>(l3 + 24)?,
+        protocol: h[6],
+        ttl: h[7],
+        len,
+        piece: Piece::Whole,
+        id: 0,
+    };
+    let end = l3 + usize::from(len);
+    let mut n = 0;
+    while n < MAX_EXTENSIONS {
+        if !is_extension(ip.protocol) || ip.piece == Piece::Tail {
+            break;
+        }
+        let e = p.load::<8>(ip.l4)?;
+        if ip.protocol == 44 {
+            let offset = u16::from_be_bytes([e[2], e[3]]);
+            ip.id = u32::from_be_bytes([e[4], e[5], e[6], e[7]]);
+            ip.piece = if offset & 0xfff8 != 0 {
+                Piece::Tail
+            } else if offset & 1 != 0 {
+                Piece::Head
+            } else {
+                Piece::Whole
+            };
+            ip.l4 += 8;
+        } else {
+            ip.l4 += (usize::from(e[1]) + 1) * 8;
+        }
+        ip.protocol = e[0];
+        if ip.l4 > end {
+            return None;
+        }
+        n += 1;
+    }
+    if is_extension(ip.protocol) && ip.piece != Piece::Tail { None } else { Some(ip) }
+}
+
+/// Hop-by-hop, routing, fragment and destination options: what a packet may carry before its transport header.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, 0 | 43 | 44 | 60)
+}
+
+/// TCP (RFC 9293) or UDP (RFC 768) header of a packet that is no tail. `None`: another protocol, or too short.
+#[inline(always)]
+pub fn transport<P: Packet, A>(p: &P, ip: &Ip<A>) -> Option<Transport> {
+    let room = (ip.l3 + usize::from(ip.len)).checked_sub(ip.l4)?;
+    if ip.protocol == PROTOCOL_TCP {
+        let h = p.load::<14>(ip.l4)?;
+        let header_len = usize::from(h[12] >> 4) * 4;
+        if header_len < 20 || room < 20 || (matches!(ip.piece, Piece::Whole) && room < header_len) {
+            return None;
+        }
+        return Some(Transport {
+            src_port: [h[0], h[1]],
+            dst_port: [h[2], h[3]],
+            segment: Segment::of_tcp(h[13]),
+            is_message: h[13] & 0x08 != 0,
+        });
+    }
+    if ip.protocol == PROTOCOL_UDP {
+        let h = p.load::<8>(ip.l4)?;
+        let len = usize::from(u16::from_be_bytes([h[4], h[5]]));
+        if room < 8 || len < 8 || (matches!(ip.piece, Piece::Whole) && len > room) {
+            return None;
+        }
+        return Some(Transport {
+            src_port: [h[0], h[1]],
+            dst_port: [h[2], h[3]],
+            segment: Segment::Datagram,
+            is_message: true,
+        });
+    }
+    None
+}
