@@ -1,4 +1,5 @@
 //! DOOR: what touches the world. Edges obey: they hold no policy and do not know why.
 
+pub mod dataplane;
 pub mod probe;
 pub mod netlink;

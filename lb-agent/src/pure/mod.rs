@@ -5,3 +5,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
 
 pub mod model;
+pub mod network;
+pub mod tables;
+pub mod sweep;
+pub mod snapshot;
+pub mod command;

@@ -1,0 +1,73 @@
+//! The seam to the kernel: what the agent can do to the packet path. Implemented over BPF maps (`edge::bpf`) and, behind the
+//! feature `testing`, in memory.
+
+use std::net::IpAddr;
+
+use lb_common::slot::Owner;
+
+use crate::pure::snapshot::{Explanation, FlowQuery};
+use crate::pure::sweep::{SweepReport, SweepRequest};
+use crate::pure::tables::{Observed, Op};
+
+/// The single writer's handle on the maps.
+pub trait DataPlane: Send {
+    /// Reads back everything that the agent writes.
+    fn observe(&mut self) -> Result<Observed, DataPlaneError>;
+    /// Carries out one operation.
+    fn apply(&mut self, op: &Op) -> Result<(), DataPlaneError>;
+    /// At most `limit` entries of the flow table that `keep` wants, in table order.
+    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<RawFlow>, DataPlaneError>;
+    /// What the packet path would do with a packet of this flow now; changes nothing.
+    fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError>;
+}
+
+/// Walks the flow table. A second handle, so that a sweep of millions never delays the writer.
+pub trait Sweeper: Send {
+    /// Counts, expires, deletes what it is asked to, and sets the loads of least_conn right.
+    fn sweep(&mut self, request: &SweepRequest) -> Result<SweepReport, DataPlaneError>;
+}
+
+/// One entry of the flow table. The table holds hashes, no addresses; snat flows know their client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawFlow {
+    /// Whose it is.
+    pub owner: Owner,
+    /// `FlowState` number.
+    pub state: u8,
+    /// Half of the flow's hash.
+    pub tag: u32,
+    /// Slot of its service's ring.
+    pub slot: u32,
+    /// Silence, seconds (to an epoch's length).
+    pub silent_s: u64,
+    /// Client, where it is known (snat).
+    pub client: Option<(IpAddr, u16)>,
+}
+
+/// What went wrong with the maps.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPlaneError {
+    /// A map refused an operation.
+    #[error("cannot {operation} in map {map}: {source}. The packet path goes on with what it has; the agent retries")]
+    Map {
+        /// What was tried, with its subject.
+        operation: String,
+        /// Which map.
+        map: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The map is full.
+    #[error(
+        "map {map} is full ({limit} entries): {operation} refused. Remove services or backends, or raise the limit at build"
+    )]
+    Full {
+        /// What was tried, with its subject.
+        operation: String,
+        /// Which map.
+        map: &'static str,
+        /// How many entries it has.
+        limit: usize,
+    },
+}

@@ -1,0 +1,104 @@
+//! What the maps contain, as a value, and the operations that change it. Nouns only: `plan` finds the operations, an edge
+//! carries them out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::backend::BackendEntry;
+use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
+use lb_common::host::{InterfaceEntry, VipEntry};
+use lb_common::reply::ReplyEntry;
+use lb_common::service::ServiceEntry;
+use lb_common::slot::Owner;
+
+/// Service id: index of the service's ring, schedule and cursor.
+pub type ServiceId = u16;
+
+/// Key of the service and reply maps, either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// Lies in the IPv4 map.
+    V4(EndpointV4),
+    /// Lies in the IPv6 map.
+    V6(EndpointV6),
+}
+
+/// Everything the agent writes, except the slots of rings, which change in place ([`Op::StoreSlots`]) and are compared only
+/// when the maps are read back as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// `HOST_*` bits.
+    pub host_flags: u32,
+    /// An epoch lasts `2^epoch_shift` ticks.
+    pub epoch_shift: u32,
+    /// Services by what they are looked up by.
+    pub services: BTreeMap<Endpoint, ServiceEntry>,
+    /// Services that have a ring.
+    pub rings: BTreeSet<ServiceId>,
+    /// round_robin turns; a service without turns is absent.
+    pub schedules: BTreeMap<ServiceId, Vec<Owner>>,
+    /// Backends by owner; an owner that is nobody's is absent.
+    pub backends: BTreeMap<Owner, BackendEntry>,
+    /// nat without snat: what replies are rewritten to.
+    pub replies: BTreeMap<Endpoint, ReplyEntry>,
+    /// VIPs (and addresses of nat backends, see the entry's flags).
+    pub vips: BTreeMap<Address, VipEntry>,
+    /// This host's own addresses.
+    pub locals: BTreeSet<Address>,
+    /// Interfaces that we listen on, by ifindex.
+    pub interfaces: BTreeMap<u32, InterfaceEntry>,
+}
+
+/// What the maps contain, read back.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// All tables.
+    pub tables: Tables,
+    /// Slots of every ring, `RING_SIZE` each.
+    pub slots: BTreeMap<ServiceId, Vec<u32>>,
+    /// Whether the maps were there before this process (adopted) or made by it.
+    pub adopted: bool,
+}
+
+/// One change of one map. Each is right by itself; a list of them is safe to cut off after any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Stores the host's flags and the epoch's length.
+    SetHost {
+        /// `HOST_*` bits.
+        flags: u32,
+        /// An epoch lasts `2^epoch_shift` ticks.
+        epoch_shift: u32,
+    },
+    /// Writes one of this host's addresses.
+    SetLocal(Address),
+    /// Removes one.
+    RemoveLocal(Address),
+    /// Writes an interface.
+    SetInterface(u32, InterfaceEntry),
+    /// Removes one.
+    RemoveInterface(u32),
+    /// Writes a VIP.
+    SetVip(Address, VipEntry),
+    /// Removes one.
+    RemoveVip(Address),
+    /// Writes a backend, word by word.
+    SetBackend(Owner, BackendEntry),
+    /// Zeroes one: the owner is nobody's.
+    ClearBackend(Owner),
+    /// Writes what a backend's replies are rewritten to.
+    SetReply(Endpoint, ReplyEntry),
+    /// Removes it.
+    RemoveReply(Endpoint),
+    /// Writes the turns of a round_robin service; empty: nobody has a turn.
+    SetSchedule(ServiceId, Vec<Owner>),
+    /// Makes a ring and puts it in its place in the outer map.
+    CreateRing(ServiceId, Vec<u32>),
+    /// Stores slots of a ring in place: (index, slot).
+    StoreSlots(ServiceId, Vec<(u32, u32)>),
+    /// Takes a ring away.
+    RemoveRing(ServiceId),
+    /// Writes a service: from here on its packets are ours.
+    SetService(Endpoint, ServiceEntry),
+    /// Removes one.
+    RemoveService(Endpoint),
+}
