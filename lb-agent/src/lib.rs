@@ -6,5 +6,6 @@
 pub mod pure;
 pub mod config;
 pub mod edge;
+pub mod object;
 pub mod task;
 pub mod cli;
