@@ -12,3 +12,4 @@ pub mod snapshot;
 pub mod command;
 pub mod maglev;
 pub mod schedule;
+pub mod transition;
