@@ -10,3 +10,6 @@ pub mod tables;
 pub mod sweep;
 pub mod snapshot;
 pub mod command;
+pub mod maglev;
+pub mod schedule;
+pub mod transition;
