@@ -13,3 +13,10 @@ pub mod command;
 pub mod maglev;
 pub mod schedule;
 pub mod transition;
+pub mod wanted;
+pub mod ledger;
+pub mod desired;
+pub mod plan;
+pub mod report;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,6 +1,7 @@
 //! What a sweep of the flow table is asked and what it answers. Nouns only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::service::ServiceEntry;
@@ -89,8 +90,27 @@ pub struct SweepReport {
     pub verdicts: Vec<u64>,
     /// Whether the snat and fragment maps were walked, so that `named` covers them.
     pub walked_reply_maps: bool,
+    /// Services whose `forget` slots were dealt with.
+    pub forgot: BTreeSet<ServiceId>,
     /// Entries in use and room for them.
     pub table: TableUse,
+}
+
+/// One entry of the flow table. The table holds hashes, no addresses; snat flows know their client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackedFlow {
+    /// Whose it is.
+    pub owner: Owner,
+    /// `FlowState` number.
+    pub state: u8,
+    /// Half of the flow's hash.
+    pub tag: u32,
+    /// Slot of its service's ring.
+    pub slot: u32,
+    /// Silence, seconds (to an epoch's length).
+    pub silent_s: u64,
+    /// Client, where it is known (snat).
+    pub client: Option<(IpAddr, u16)>,
 }
 
 /// How full the flow table is.

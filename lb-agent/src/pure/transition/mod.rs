@@ -58,8 +58,8 @@ pub struct RingState {
     young: Vec<Cohort>,
     /// Slots in transition whose untracked flows are current's.
     aged: Vec<u32>,
-    /// The last moment at which a flow may have gone untracked.
-    last_refusal: Duration,
+    /// The last moment at which a flow may have gone untracked; `None`: there was none since the service exists.
+    last_refusal: Option<Duration>,
     /// The last moment at which any slot was changed.
     last_change: Duration,
     /// `minimal`: slots that have settled and whose entries are still in the table.
@@ -103,13 +103,13 @@ impl RingState {
         (ring, stores)
     }
 
-    fn with_slots(slots: Vec<Slot>, rules: Rules, now: Duration) -> Self {
+    fn with_slots(slots: Vec<Slot>, rules: Rules, last_refusal: Option<Duration>, now: Duration) -> Self {
         Self {
             slots,
             rules,
             young: Vec::new(),
             aged: Vec::new(),
-            last_refusal: now,
+            last_refusal,
             last_change: now,
             forget: Forget::default(),
         }
@@ -140,7 +140,7 @@ impl RingState {
     pub fn set_rules(&mut self, rules: Rules, now: Duration) -> Stores {
         let old = std::mem::replace(&mut self.rules, rules);
         if old.tracking != rules.tracking {
-            self.last_refusal = now;
+            self.last_refusal = Some(now);
             if rules.tracking == Tracking::Minimal {
                 self.forget_all_settled(now);
             }
@@ -154,7 +154,7 @@ impl RingState {
 
     /// A flow was refused or evicted at `now` or shortly before.
     pub fn note_refusals(&mut self, now: Duration) {
-        self.last_refusal = self.last_refusal.max(now);
+        self.last_refusal = self.last_refusal.max(Some(now));
     }
 
     /// Rules 2 and 3: every slot whose current owner is not the wanted one begins a transition or changes it. Slots
@@ -202,7 +202,7 @@ impl RingState {
         take(&mut self.aged);
         let mut young = std::mem::take(&mut self.young);
         for cohort in &mut young {
-            let all_have_spoken = swept.started >= self.last_refusal.max(cohort.began) + self.rules.idle + GRACE;
+            let all_have_spoken = swept.started >= self.quiet_since(cohort.began) + self.rules.idle + GRACE;
             if all_have_spoken || self.is_all_tracked(cohort.began) {
                 take(&mut cohort.slots);
             }
@@ -252,7 +252,7 @@ impl RingState {
     pub fn next_deadline(&self) -> Option<Duration> {
         let young = self.young.iter().map(|cohort| {
             let idle = if self.is_all_tracked(cohort.began) { Duration::ZERO } else { self.rules.idle + GRACE };
-            (self.last_refusal.max(cohort.began) + idle).max(self.last_change + GRACE)
+            (self.quiet_since(cohort.began) + idle).max(self.last_change + GRACE)
         });
         let aged = (!self.aged.is_empty()).then(|| self.last_change + GRACE);
         let forget = (self.forget.asked.is_some() || !self.forget.settled.is_empty()).then(|| self.forget.at + GRACE);
@@ -261,8 +261,14 @@ impl RingState {
 
     /// `full`: nothing was refused for one idle timeout before a transition that began then, nor since: every flow that is
     /// older than it is in the table.
-    fn is_all_tracked(&self, began: Duration) -> bool {
-        self.rules.tracking == Tracking::Full && self.last_refusal + self.rules.idle <= began
+    pub fn is_all_tracked(&self, began: Duration) -> bool {
+        let quiet = self.last_refusal.is_none_or(|last| last + self.rules.idle <= began);
+        self.rules.tracking == Tracking::Full && quiet
+    }
+
+    /// The later of a transition's beginning and the last refusal.
+    fn quiet_since(&self, began: Duration) -> Duration {
+        self.last_refusal.map_or(began, |last| last.max(began))
     }
 
     /// Changes every slot for which `wanted` names an owner.
