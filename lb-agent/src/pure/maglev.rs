@@ -139,10 +139,10 @@ pub(super) fn apportion(weights: &[u32], seats: u32) -> Vec<u32> {
 }
 
 /// 2^64 divided by the golden ratio: splitmix64's increment.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// splitmix64's finaliser: every bit of the input reaches every bit of the output.
-const fn mix(x: u64) -> u64 {
+pub(super) const fn mix(x: u64) -> u64 {
     let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31
