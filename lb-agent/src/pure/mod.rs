@@ -5,3 +5,4 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
 
 pub mod model;
+pub mod network;
