@@ -8,6 +8,8 @@ pub const HOST_ANY_PORT: u32 = 1 << 0;
 pub const HOST_REPLIES: u32 = 1 << 1;
 /// Some flow may have been given one of our source addresses.
 pub const HOST_SNAT: u32 = 1 << 2;
+/// Some interface that the XDP program is attached to is `INTERFACE_LOCAL`.
+pub const HOST_LOCAL_INTERFACES: u32 = 1 << 3;
 
 /// The host's record, one 64-byte value. The agent changes `flags` and `epoch_shift` by 32-bit stores; the rest is written
 /// before the first packet and never again.
@@ -48,14 +50,18 @@ pub struct VipEntry {
     pub flags: u32,
 }
 
+/// Its peers live on this host (a bridge, a container's veth): their checksums may be partial, which XDP cannot know. The XDP
+/// program leaves everything on it to the TC program.
+pub const INTERFACE_LOCAL: u16 = 1 << 0;
+
 /// One interface that we listen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceEntry {
     /// Its MAC address, the answer to ARP and ND.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub zero: u16,
+    /// `INTERFACE_*` bits.
+    pub flags: u16,
 }
 
 const _: () = assert!(size_of::<Host>() == 64 && core::mem::offset_of!(Host, seed) == 32);

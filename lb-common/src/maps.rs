@@ -26,7 +26,7 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const HOST: &str = "HOST";
 /// Every VIP: address → [`crate::host::VipEntry`].
 pub const VIPS: &str = "VIPS";
-/// Every address of this host itself.
+/// Every address of this host itself, and every address that `snat` uses.
 pub const LOCALS: &str = "LOCALS";
 /// ifindex → [`crate::host::InterfaceEntry`].
 pub const INTERFACES: &str = "INTERFACES";

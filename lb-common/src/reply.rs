@@ -51,9 +51,12 @@ pub struct SnatForwardKey {
 pub struct SnatForwardEntry {
     /// Source port, wire order.
     pub port: [u8; 2],
-    /// When it was last used, ticks.
+    /// When it was last used, ticks; with `SNAT_ENDED` once its flow has ended.
     pub time: u16,
 }
+
+/// In [`SnatForwardEntry::time`]: both sides have closed, or one has reset. The port is free again after a pause.
+pub const SNAT_ENDED: u16 = 1 << 15;
 
 /// snat, back from the backend: the flow as the backend sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -117,6 +120,10 @@ pub const FRAGMENT_FORWARD: u8 = 1 << 0;
 pub const FRAGMENT_NEW_SRC: u8 = 1 << 1;
 /// `dst` replaces the destination.
 pub const FRAGMENT_NEW_DST: u8 = 1 << 2;
+/// The head was none of ours, so its tails are not either.
+pub const FRAGMENT_PASS: u8 = 1 << 3;
+/// An echo request to a VIP: the tails go back as they came.
+pub const FRAGMENT_ECHO: u8 = 1 << 4;
 
 /// Where the tails of a datagram go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
