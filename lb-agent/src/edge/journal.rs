@@ -21,7 +21,9 @@ pub trait Journal: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file system refused.
-    #[error("cannot {operation} {path}: {source}. Check `state_dir` in [agent], its permissions and the space left; nothing was changed")]
+    #[error(
+        "cannot {operation} {path}: {source}. Check `state_dir` in [agent], its permissions and the space left; nothing was changed"
+    )]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -32,7 +34,9 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// Somebody else wrote the file.
-    #[error("{path} is not what the agent wrote ({source}). Repair it, or move it away to forget all changes made at run time")]
+    #[error(
+        "{path} is not what the agent wrote ({source}). Repair it, or move it away to forget all changes made at run time"
+    )]
     Content {
         /// Which file.
         path: PathBuf,

@@ -20,7 +20,7 @@ use lb_common::service::{
 
 use super::ledger::{Ledger, Member, Service};
 use super::model::{Forward, Select, ServiceKey, Tracking};
-use super::network::{LinkKind, NetworkView, NextHop, Way};
+use super::network::{LinkKind, NetworkView, NextHop};
 use super::tables::{Endpoint, Tables};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
@@ -207,27 +207,28 @@ fn backend_entry(service: &Service, member: &Member, ledger: &Ledger, now: Durat
         entry.flags |= BACKEND_SLOT_BY_SOURCE;
     }
     let network = ledger.network();
-    let (way, dst_mac) = match network.next_hops.get(&member.addr.ip()) {
-        Some(NextHop::Resolved { way, dst_mac }) => (way, Some(*dst_mac)),
-        Some(NextHop::Unresolved { way, .. }) => (way, None),
-        Some(NextHop::Unroutable { .. } | NextHop::Local) | None => return (entry, None),
+    let Some(
+        NextHop::Resolved { ifindex, on_link, source, mtu, .. } | NextHop::Unresolved { ifindex, on_link, source, mtu },
+    ) = network.next_hops.get(&member.addr.ip())
+    else {
+        return (entry, None);
     };
-    let via = is_local_peer(network, way, ledger.interfaces()).then_some(way.ifindex);
-    entry.ifindex = way.ifindex;
-    entry.src_mac = way.src_mac;
-    entry.mtu = way.mtu;
-    entry.snat_addr = snat_address(spec.snat_addresses.as_slice(), member, way);
-    if let Some(prefix) = way.on_link {
+    entry.ifindex = *ifindex;
+    entry.mtu = *mtu;
+    entry.snat_addr = snat_address(&spec.snat_addresses, member, *source);
+    if let Some(prefix) = on_link {
         entry.flags |= BACKEND_ON_LINK;
-        entry.link_prefix = prefix;
+        entry.link_prefix = *prefix;
     }
-    if let Some(mac) = dst_mac {
-        entry.dst_mac = mac;
+    if let Some(NextHop::Resolved { dst_mac, src_mac, .. }) = network.next_hops.get(&member.addr.ip()) {
+        entry.dst_mac = *dst_mac;
+        entry.src_mac = *src_mac;
         // Only what shares a link with us can be reached by its MAC address.
-        if spec.forward == Forward::Nat || way.on_link.is_some() {
+        if spec.forward == Forward::Nat || on_link.is_some() {
             entry.flags |= BACKEND_REACHABLE;
         }
     }
+    let via = is_local_peer(network, *ifindex, ledger.interfaces()).then_some(*ifindex);
     if via.is_some() {
         entry.flags |= BACKEND_VIA_TC;
     }
@@ -241,16 +242,17 @@ fn weight_now(weight: u16, percent: u8) -> u16 {
 }
 
 /// Behind a bridge, a veth or a tap that we do not listen on live containers and VMs of this host.
-fn is_local_peer(network: &NetworkView, way: &Way, ours: &[String]) -> bool {
-    network.interfaces.get(&way.ifindex).is_some_and(|i| {
-        matches!(i.kind, LinkKind::Bridge | LinkKind::Veth | LinkKind::Tun) && !ours.contains(&i.name)
-    })
+fn is_local_peer(network: &NetworkView, ifindex: u32, ours: &[String]) -> bool {
+    network
+        .interfaces
+        .get(&ifindex)
+        .is_some_and(|i| matches!(i.kind, LinkKind::Bridge | LinkKind::Veth | LinkKind::Tun) && !ours.contains(&i.name))
 }
 
 /// Configured addresses are dealt out over backends, so that each brings its ports; without any, our own address serves.
-fn snat_address(configured: &[IpAddr], member: &Member, way: &Way) -> Address {
+fn snat_address(configured: &[IpAddr], member: &Member, source: IpAddr) -> Address {
     let nth = usize::from(member.owner) % configured.len().max(1);
-    configured.get(nth).copied().or(way.source).map(address).unwrap_or_default()
+    address(configured.get(nth).copied().unwrap_or(source))
 }
 
 #[cfg(test)]
@@ -261,7 +263,8 @@ mod tests {
     use crate::pure::wanted::RuntimeChanges;
 
     fn ledger(spec: crate::pure::model::ServiceSpec) -> Ledger {
-        Ledger::adopt(vec![spec], RuntimeChanges::default(), &Observed::default(), Duration::from_secs(100)).expect("fits")
+        Ledger::adopt(vec![spec], RuntimeChanges::default(), &Observed::default(), Duration::from_secs(100))
+            .expect("fits")
     }
 
     #[test]
@@ -295,9 +298,9 @@ mod tests {
         let mut s = spec("web", &[1]);
         s.forward = Forward::L2dsr;
         let mut l = ledger(s);
-        let way = Way { ifindex: 2, src_mac: [2; 6], source: None, on_link: None, mtu: 1500 };
         let mut view = NetworkView::default();
-        let hop = NextHop::Resolved { way, dst_mac: [4; 6] };
+        let source = "10.9.0.1".parse().expect("an address");
+        let hop = NextHop::Resolved { ifindex: 2, dst_mac: [4; 6], src_mac: [2; 6], source, on_link: None, mtu: 1500 };
         let _ = view.next_hops.insert("10.0.0.1".parse().expect("an address"), hop);
         l.set_network(view);
         let tables = desired(&l, Duration::from_secs(100));

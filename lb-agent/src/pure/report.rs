@@ -10,13 +10,13 @@ use lb_common::verdict::Verdict;
 
 use super::command::BackendChange;
 use super::ledger::{Ledger, Member, Phase, Service};
-use super::model::Tracking;
+use super::model::{Forward, Tracking};
 use super::network::NextHop;
-use super::sweep::TrackedFlow;
 use super::snapshot::{
     AgentStatus, BackendStatus, CountQuality, Explanation, FlowRow, FlowTableStatus, InterfaceStatus, ServiceStatus,
     Snapshot,
 };
+use super::sweep::TrackedFlow;
 
 /// The whole state, as of `now`.
 pub fn snapshot(ledger: &Ledger, agent: AgentStatus, interfaces: Vec<InterfaceStatus>, now: Duration) -> Snapshot {
@@ -55,7 +55,7 @@ fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
         active_flows: s.members.iter().map(|m| m.flows.active).sum(),
         half_open_flows: s.members.iter().map(|m| m.flows.half_open).sum(),
         counts: if s.spec.tracking == Tracking::Full { CountQuality::Exact } else { CountQuality::Estimate },
-        slots_in_transition: s.ring.in_transition(),
+        slots_in_transition: u32::try_from(s.ring.in_transition()).unwrap_or(u32::MAX),
         panic: s.panic,
         backends: s.members.iter().map(|m| backend(s, m, ledger, now)).collect(),
     }
@@ -83,7 +83,7 @@ fn backend(s: &Service, m: &Member, ledger: &Ledger, now: Duration) -> BackendSt
         refused_flows: m.counters.refused,
         evicted_flows: m.counters.evicted,
         reason: m.reason.clone(),
-        next_hop: next_hop(ledger, m),
+        next_hop: next_hop(ledger, s, m),
         owner: m.owner,
         drain_deadline_s: match m.phase {
             Phase::Draining { deadline, .. } => Some(deadline.saturating_sub(now).as_secs()),
@@ -96,13 +96,20 @@ fn backend(s: &Service, m: &Member, ledger: &Ledger, now: Duration) -> BackendSt
     }
 }
 
-fn next_hop(ledger: &Ledger, m: &Member) -> String {
+fn next_hop(ledger: &Ledger, s: &Service, m: &Member) -> String {
     match ledger.network().next_hops.get(&m.addr.ip()) {
-        Some(NextHop::Resolved { .. }) => "ok".to_owned(),
-        Some(NextHop::Unresolved { reason, .. } | NextHop::Unroutable { reason }) => reason.clone(),
+        Some(NextHop::Unresolved { ifindex, .. }) => {
+            let link = ledger.network().interfaces.get(ifindex).map_or("?", |i| i.name.as_str());
+            format!("no MAC address for {} on {link}: is the interface up, does the host answer?", m.addr.ip())
+        }
+        Some(NextHop::Resolved { on_link: None, .. }) if s.spec.forward == Forward::L2dsr => {
+            format!("{} is behind a gateway; l2dsr needs it on this link. Use nat, or move it", m.addr.ip())
+        }
+        Some(NextHop::Unroutable { reason }) => reason.clone(),
         Some(NextHop::Local) => {
             format!("{} is an address of this host: backends must have addresses of their own", m.addr.ip())
         }
+        Some(NextHop::Resolved { .. }) => "ok".to_owned(),
         None => "not looked up yet".to_owned(),
     }
 }

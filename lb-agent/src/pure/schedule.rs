@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn nobody_has_a_turn_in_an_empty_pool() {
-        assert_eq!(build(&[]), []);
-        assert_eq!(build(&members(&[0, 0])), []);
+        assert_eq!(build(&[]), Vec::<Owner>::new());
+        assert_eq!(build(&members(&[0, 0])), Vec::<Owner>::new());
     }
 
     #[test]

@@ -28,6 +28,13 @@ impl SlotSet {
         }
     }
 
+    /// Takes a slot out.
+    pub fn remove(&mut self, slot: u32) {
+        if let Some(word) = self.0.get_mut(slot as usize / 64) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+
     /// Whether the slot is in the set.
     pub fn contains(&self, slot: u32) -> bool {
         self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
@@ -51,7 +58,8 @@ pub struct SweepRequest {
     pub services: BTreeMap<ServiceId, ServiceEntry>,
     /// Services with slots in transition: for these the sweep says which slots may not settle yet.
     pub in_transition: BTreeSet<ServiceId>,
-    /// `minimal`: entries of these slots are deleted, the slots have settled.
+    /// `minimal`: entries of these slots are deleted, the slots have settled. A slot that is found in transition again is
+    /// spared: read the entry first, then the slot, then delete.
     pub forget: BTreeMap<ServiceId, SlotSet>,
     /// Entries and reply mappings of these owners are deleted: they are gone, or their flows were cut.
     pub purge: BTreeSet<Owner>,

@@ -75,11 +75,7 @@ async fn probe(
 ) {
     let begin = if target.is_up { Begin::AdoptedUp } else { Begin::Fresh };
     let mut machine = HealthMachine::new(&target.check, begin, clock.now(), seed);
-    let at = Target {
-        addr: target.address(),
-        kind: target.check.kind.clone(),
-        timeout: target.check.timeout,
-    };
+    let at = Target { addr: target.address(), kind: target.check.kind.clone(), timeout: target.check.timeout };
     while let Some(due) = machine.next_due() {
         sleep_until(clock.instant(due)).await;
         if !machine.begin_if_due(clock.now()) {

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lb_common::limits::{MAX_OWNERS, MAX_SERVICES};
-use lb_common::slot::Owner;
+use lb_common::limits::{MAX_OWNERS, MAX_SERVICES, RING_SIZE};
+use lb_common::slot::{NOBODY, Owner};
 
 pub use event::{Event, Level};
 pub use member::{Member, Phase};
@@ -202,7 +202,7 @@ impl Ledger {
         let known = self.services.values().find(|s| s.spec.key == spec.key).map(|s| s.id);
         let id = known.unwrap_or_else(|| {
             let id = (0..).find(|id| !self.services.contains_key(id)).unwrap_or_default();
-            let ring = RingState::new(&[], rules(spec), now);
+            let ring = RingState::new(&[NOBODY; RING_SIZE], rules(spec), now);
             // The id may have been another service's until now: what its ring holds is written over.
             let stores = (0_u32..).zip(ring.values()).collect();
             let _ = self.services.insert(id, Service::new(id, spec.clone(), Vec::new(), ring, stores));

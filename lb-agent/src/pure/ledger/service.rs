@@ -99,7 +99,10 @@ impl Service {
         for m in self.members.iter_mut().filter(|m| !wanted.iter().any(|w| w.addr == m.addr)) {
             if !matches!(m.phase, Phase::Draining { remove: true, .. }) {
                 m.drain(now, timeout, true);
-                events.push(Event::info(format!("backend {} draining, then removed (service {})", m.addr, self.spec.name)));
+                events.push(Event::info(format!(
+                    "backend {} draining, then removed (service {})",
+                    m.addr, self.spec.name
+                )));
             }
         }
     }
@@ -180,7 +183,7 @@ impl Service {
             }
             self.rebalance_at = Some(now + REBALANCE_AFTER);
         }
-        self.turns = if self.spec.select == Select::RoundRobin { turns(&next) } else { Vec::new() };
+        self.turns = if self.spec.select == Select::RoundRobin { schedule::build(&next) } else { Vec::new() };
         self.serving = next;
     }
 
@@ -188,7 +191,8 @@ impl Service {
     fn only_failures(&self, next: &[maglev::Member]) -> Vec<Owner> {
         let lost: Vec<Owner> =
             self.serving.iter().map(|s| s.owner).filter(|o| !next.iter().any(|n| n.owner == *o)).collect();
-        let rest_unchanged = self.serving.len() == next.len() + lost.len() && next.iter().all(|n| self.serving.contains(n));
+        let rest_unchanged =
+            self.serving.len() == next.len() + lost.len() && next.iter().all(|n| self.serving.contains(n));
         let by_failure = |o: &Owner| {
             self.member(*o).is_some_and(|m| m.phase == Phase::Serving && matches!(m.health, Health::Down(_)))
         };
@@ -264,7 +268,7 @@ impl Service {
             self.stores.extend(self.ring.settle(Swept { started: report.started, blocked }, now));
         }
         if report.forgot.contains(&self.id) {
-            self.ring.forgotten();
+            self.ring.forgotten(now);
         }
         self.end_drains(report.started, now)
     }
@@ -345,9 +349,4 @@ pub(super) fn rules(spec: &ServiceSpec) -> Rules {
         idle: spec.idle_timeout(),
         owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn),
     }
-}
-
-fn turns(members: &[maglev::Member]) -> Vec<Owner> {
-    let schedule = schedule::build(members);
-    schedule.turns.iter().copied().take(usize::try_from(schedule.len).unwrap_or(0)).collect()
 }

@@ -56,10 +56,7 @@ fn judge(l: &mut Ledger, last: u8, to: Option<FailKind>, now: Duration) {
 fn sweep(l: &mut Ledger, flows: &[(Owner, u64)], now: Duration) {
     let report = SweepReport {
         started: now - Duration::from_millis(100),
-        flows: flows
-            .iter()
-            .map(|(o, n)| (*o, FlowCounts { active: *n, named: *n, ..FlowCounts::default() }))
-            .collect(),
+        flows: flows.iter().map(|(o, n)| (*o, FlowCounts { active: *n, named: *n, ..FlowCounts::default() })).collect(),
         blocked: l.sweep_request(now).in_transition.into_iter().map(|id| (id, SlotSet::default())).collect(),
         walked_reply_maps: true,
         ..SweepReport::default()

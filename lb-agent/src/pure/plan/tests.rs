@@ -85,7 +85,7 @@ fn some_change(kind: u8) -> BackendChange {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn every_prefix_of_a_plan_leaves_nothing_that_points_at_nothing(

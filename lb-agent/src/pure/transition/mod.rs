@@ -85,16 +85,16 @@ struct Forget {
 }
 
 impl RingState {
-    /// The ring of a service that is created at `now`; `owners` are all its slots. Flows that somebody else served until now
-    /// may be alive, so the moment counts as a refusal.
+    /// The ring of a service that is created at `now`; `owners` are all its slots. Whatever flows somebody else served until
+    /// now, none of them has an owner here: the first packet of each brings it into the table.
     pub fn new(owners: &[Owner], rules: Rules, now: Duration) -> Self {
-        Self::with_slots(owners.iter().map(|o| Slot::settled(*o)).collect(), rules, now)
+        Self::with_slots(owners.iter().map(|o| Slot::settled(*o)).collect(), rules, None, now)
     }
 
     /// The ring as it was found in its map at `now`: its transitions count from here, for nobody knows what was refused
     /// meanwhile. The second part is what must be stored at once (`none` has no transitions).
     pub fn adopt(values: &[u32], rules: Rules, now: Duration) -> (Self, Stores) {
-        let mut ring = Self::with_slots(values.iter().map(|v| Slot(*v)).collect(), rules, now);
+        let mut ring = Self::with_slots(values.iter().map(|v| Slot(*v)).collect(), rules, Some(now), now);
         ring.rank_all(now);
         if rules.tracking == Tracking::Minimal {
             ring.forget_all_settled(now);
@@ -160,7 +160,9 @@ impl RingState {
     /// Rules 2 and 3: every slot whose current owner is not the wanted one begins a transition or changes it. Slots
     /// beyond the end of `wanted` are left alone.
     ///
-    /// Slots that wait to be forgotten ([`Self::to_forget`]) are left out; ask again once they are.
+    /// Entries that a slot still waits to have forgotten ([`Self::to_forget`]) do no harm in its next transition: they name the
+    /// owner on which it settled, which is now previous, as a flow without an entry would be. The sweep spares them, because
+    /// by then it cannot tell them from new ones.
     pub fn retarget(&mut self, wanted: &[Owner], now: Duration) -> Stores {
         self.change(now, |i, slot| wanted.get(i).copied().filter(|w| *w != slot.current()))
     }
@@ -281,9 +283,11 @@ impl RingState {
             let Some(owner) = wanted(n, slot) else { continue };
             let new = match self.rules.tracking {
                 Tracking::None => Slot::settled(owner),
-                _ if self.forget.waits(i) => continue,
                 _ => slot.change_to(owner),
             };
+            if new.in_transition() {
+                self.forget.recall(i);
+            }
             // A young slot stays in its cohort: previous is the same, and the idle timeout runs from the beginning.
             if new.in_transition() && (!slot.in_transition() || slot.aged()) {
                 begun.push(i);
@@ -349,7 +353,11 @@ impl RingState {
 }
 
 impl Forget {
-    fn waits(&self, slot: u32) -> bool {
-        self.settled.contains(slot) || self.asked.as_ref().is_some_and(|set| set.contains(slot))
+    /// The slot is in transition again: its entries count.
+    fn recall(&mut self, slot: u32) {
+        self.settled.remove(slot);
+        if let Some(asked) = &mut self.asked {
+            asked.remove(slot);
+        }
     }
 }
