@@ -14,9 +14,16 @@ pub(crate) fn workspace() -> PathBuf {
     manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that runs us, in the workspace, as if called from a shell.
+///
+/// What `cargo run` sets for us must not reach it: build scripts that watch such a variable would make every crate above them
+/// dirty whenever the developer changes between `cargo xtask` and cargo.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_ours)) {
+        let _ = command.env_remove(name);
+    }
     let _ = command.current_dir(workspace());
     command
 }

@@ -59,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
     }
     install_cargo_command("fmt", "rustfmt")?;
     install_cargo_command("clippy", "clippy")?;
-    process::run(cargo().args(["fetch", "--quiet", "--target"]).arg(format!("{ARCH}-unknown-linux-gnu")))?;
+    fetch_crates()?;
 
     let still: Vec<&Need> = missing.into_iter().filter(|need| (need.find)().is_none()).collect();
     refuse_what_is_missing(&still)
@@ -108,6 +108,20 @@ fn install_compiler_by_rustup() -> Result<()> {
     let arguments = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
     process::run(Command::new("rustup").args(arguments)).context(by_hand.clone())?;
     toolchain::find_compiler().map(|_| ()).context(by_hand)
+}
+
+/// So that building takes no network from here on. Nothing is shown when all are there.
+fn fetch_crates() -> Result<()> {
+    let fetch = |more: &[&str]| {
+        let mut command = cargo();
+        let _ = command.args(["fetch", "--target"]).arg(format!("{ARCH}-unknown-linux-gnu")).args(more);
+        command
+    };
+    if succeeds(&mut fetch(&["--offline"])) {
+        println!("  found    crates of Cargo.lock");
+        return Ok(());
+    }
+    process::run(&mut fetch(&[]))
 }
 
 fn install_cargo_command(subcommand: &str, component: &str) -> Result<()> {
