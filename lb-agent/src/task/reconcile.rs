@@ -142,9 +142,13 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         }
     }
 
+    /// The first round: the maps are as they should be, and there is something to show, before anybody can ask.
+    pub fn begin(&mut self) {
+        self.round();
+    }
+
     /// Runs until `stop`, or until an operator unloads. A round in progress is finished first.
     pub async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Exit {
-        self.round();
         let mut facts = Vec::with_capacity(FACTS_A_ROUND);
         loop {
             let wake = self.clock.instant(self.next_wake());
