@@ -53,17 +53,26 @@ impl Slot {
         self.0 & IN_TRANSITION != 0
     }
 
-    /// In transition for at least one idle timeout of its service: every live flow has been seen since, so that what is not
-    /// tracked is new. Misses of UDP, which has no SYN, go to current from here on.
+    /// In transition for at least one idle timeout of its service in which no flow was refused: every live flow of previous
+    /// has been seen since and is tracked, so that what is not tracked is new.
     #[inline(always)]
     pub const fn aged(self) -> bool {
         self.0 & AGED != 0
     }
 
-    /// Rule 3: `owner` becomes current; previous stays what it was when the transition began. The idle timeout counts anew.
+    /// Who has every live flow that is not tracked: previous until the slot has aged, current from then on (for UDP too,
+    /// which has no SYN to tell a new flow by). A miss goes there while that owner lives, and so does a new flow for which
+    /// the table has no room: it stays where its later misses will go.
+    #[inline(always)]
+    pub const fn untracked(self) -> Owner {
+        if self.in_transition() && !self.aged() { self.previous() } else { self.current() }
+    }
+
+    /// Rule 3: `owner` becomes current, and previous is who has the untracked flows: the owner when the transition began. A
+    /// slot that had aged begins anew.
     #[inline(always)]
     pub const fn change_to(self, owner: Owner) -> Self {
-        let previous = if self.in_transition() { self.previous() } else { self.current() };
+        let previous = self.untracked();
         Self(owner as u32 & OWNER_MASK | (previous as u32) << PREVIOUS_SHIFT | IN_TRANSITION)
     }
 
@@ -109,8 +118,16 @@ mod tests {
 
     #[test]
     fn a_second_change_keeps_the_first_previous_owner() {
-        let s = Slot::settled(3).change_to(4).age().change_to(5);
-        assert_eq!((s.current(), s.previous(), s.in_transition(), s.aged()), (5, 3, true, false));
+        let s = Slot::settled(3).change_to(4).change_to(5);
+        assert_eq!((s.current(), s.previous(), s.in_transition(), s.untracked()), (5, 3, true, 3));
+    }
+
+    #[test]
+    fn untracked_flows_of_an_aged_slot_are_its_current_owners() {
+        let s = Slot::settled(3).change_to(4).age();
+        assert_eq!((s.previous(), s.untracked()), (3, 4));
+        let s = s.change_to(5);
+        assert_eq!((s.current(), s.previous(), s.in_transition(), s.aged()), (5, 4, true, false));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn room<B: Bucket>(bucket: B) -> (usize, usize) {
 }
 
 /// Ended flows first, then the oldest unconfirmed, then the oldest idle of the same service. A flow that lives in a slot in
-/// transition and has not its previous owner is no victim: it could not be told from an untracked one.
+/// transition and is not where untracked ones are is no victim: it could not be told from them.
 #[inline(always)]
 fn push_out<T: Tables>(
     t: &T,
@@ -177,7 +177,7 @@ fn is_needed<T: Tables>(t: &T, e: FlowEntry) -> bool {
         return false;
     };
     match t.slot(backend.service, slot_of(e.tag(), backend.slot_by_source())) {
-        Some(slot) => slot.in_transition() && slot.previous() != e.owner(),
+        Some(slot) => slot.in_transition() && slot.untracked() != e.owner(),
         None => false,
     }
 }

@@ -1,12 +1,10 @@
 //! The seam to the kernel: what the agent can do to the packet path. Implemented over BPF maps (`edge::bpf`) and, behind the
 //! feature `testing`, in memory.
 
-use std::net::IpAddr;
-
 use lb_common::slot::Owner;
 
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::{SweepReport, SweepRequest};
+use crate::pure::sweep::{SweepReport, SweepRequest, TrackedFlow};
 use crate::pure::tables::{Observed, Op};
 
 /// The single writer's handle on the maps.
@@ -16,7 +14,7 @@ pub trait DataPlane: Send {
     /// Carries out one operation.
     fn apply(&mut self, op: &Op) -> Result<(), DataPlaneError>;
     /// At most `limit` entries of the flow table that `keep` wants, in table order.
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<RawFlow>, DataPlaneError>;
+    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError>;
     /// What the packet path would do with a packet of this flow now; changes nothing.
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError>;
 }
@@ -25,23 +23,6 @@ pub trait DataPlane: Send {
 pub trait Sweeper: Send {
     /// Counts, expires, deletes what it is asked to, and sets the loads of least_conn right.
     fn sweep(&mut self, request: &SweepRequest) -> Result<SweepReport, DataPlaneError>;
-}
-
-/// One entry of the flow table. The table holds hashes, no addresses; snat flows know their client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawFlow {
-    /// Whose it is.
-    pub owner: Owner,
-    /// `FlowState` number.
-    pub state: u8,
-    /// Half of the flow's hash.
-    pub tag: u32,
-    /// Slot of its service's ring.
-    pub slot: u32,
-    /// Silence, seconds (to an epoch's length).
-    pub silent_s: u64,
-    /// Client, where it is known (snat).
-    pub client: Option<(IpAddr, u16)>,
 }
 
 /// What went wrong with the maps.

@@ -1,5 +1,6 @@
 //! The nouns everybody shares: service, backend, health, state. Values that cannot be wrong; no behaviour beyond reading them.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::time::Duration;
@@ -43,6 +44,12 @@ pub struct ServiceKey {
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol.name())
+    }
 }
 
 /// How packets reach a backend.

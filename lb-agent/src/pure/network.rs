@@ -1,88 +1,92 @@
-//! This host's network, as far as forwarding needs it. Nouns only; an edge fills them in.
+//! The network as the kernel sees it: this host's interfaces and addresses, and the next hop towards each address that somebody
+//! asked for. Plain data, whole every time: a view says all there is, not what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// A complete view, as of one moment.
+/// One complete view of the host's network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkView {
-    /// Interfaces by ifindex.
+    /// Interfaces by their index.
     pub interfaces: BTreeMap<u32, Interface>,
-    /// This host's addresses: address, prefix length, ifindex.
+    /// This host's addresses: address, prefix length, interface index.
     pub addresses: BTreeSet<(IpAddr, u8, u32)>,
-    /// Ways to the addresses that were asked for.
+    /// The way to each watched address.
     pub next_hops: BTreeMap<IpAddr, NextHop>,
 }
 
-/// One interface.
+/// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name.
+    /// Its name ("eth0").
     pub name: String,
-    /// Its MAC address; zeroes where it has none.
+    /// Its MAC address; zero where it has none (tun, loopback).
     pub mac: [u8; 6],
-    /// Largest IP packet, bytes.
+    /// Its MTU, in bytes.
     pub mtu: u32,
-    /// Up, with carrier.
+    /// Switched on, with carrier, and able to send.
     pub up: bool,
     /// What it is.
     pub kind: LinkKind,
-    /// The bridge it belongs to.
+    /// Index of the bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
 }
 
-/// What an interface is, as far as we care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an interface is, as far as anything depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkKind {
-    /// A bridge: its ports are local containers or VMs.
-    Bridge,
+    /// `lo`.
+    Loopback,
+    /// A real or virtualised NIC (a driver's own device).
+    Physical,
     /// One end of a veth pair.
     Veth,
-    /// A tap or tun device.
+    /// A bridge.
+    Bridge,
+    /// A bond.
+    Bond,
+    /// An 802.1Q sub-interface.
+    Vlan,
+    /// tun or tap.
     Tun,
-    /// The loopback.
-    Loopback,
-    /// A NIC, or anything else.
+    /// Any other software device.
     Other,
 }
 
-/// The way to an address.
+/// The way to one address, by the kernel's own routing decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHop {
-    /// All known.
+    /// Packets can be sent.
     Resolved {
-        /// The way out.
-        way: Way,
-        /// Next hop's MAC address.
+        /// The interface they leave by.
+        ifindex: u32,
+        /// MAC address of the host, or of the gateway towards it; zero on interfaces that have no neighbours (tun).
         dst_mac: [u8; 6],
+        /// MAC address of the interface.
+        src_mac: [u8; 6],
+        /// This host's preferred address towards it.
+        source: IpAddr,
+        /// The host is on a link of ours: prefix length of that link. `None`: behind a gateway.
+        on_link: Option<u8>,
+        /// Largest packet on this way, in bytes, as far as the kernel knows (interface, route, learned path MTU).
+        mtu: u16,
     },
-    /// The way is known, the next hop's MAC address is not (yet).
+    /// There is a route, but its interface is down or nobody answers for the MAC address (yet).
     Unresolved {
-        /// The way out.
-        way: Way,
-        /// Why, for the operator: "neighbour 10.0.0.1 on eth0 does not answer".
-        reason: String,
+        /// The interface they would leave by.
+        ifindex: u32,
+        /// As in `Resolved`.
+        source: IpAddr,
+        /// As in `Resolved`.
+        on_link: Option<u8>,
+        /// As in `Resolved`.
+        mtu: u16,
     },
-    /// No route leads there.
+    /// There is no route.
     Unroutable {
-        /// What the kernel said.
+        /// For the operator: "no route to host".
         reason: String,
     },
-    /// An address of this host itself.
+    /// The address is one of this host's own.
     Local,
-}
-
-/// The way out towards an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// Interface.
-    pub ifindex: u32,
-    /// Our MAC address there.
-    pub src_mac: [u8; 6],
-    /// Our address towards it.
-    pub source: Option<IpAddr>,
-    /// Prefix length of the link that the address is on; `None` behind a gateway.
-    pub on_link: Option<u8>,
-    /// Largest IP packet, bytes.
-    pub mtu: u16,
 }

@@ -1,6 +1,7 @@
 //! What a sweep of the flow table is asked and what it answers. Nouns only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::service::ServiceEntry;
@@ -27,6 +28,13 @@ impl SlotSet {
         }
     }
 
+    /// Takes a slot out.
+    pub fn remove(&mut self, slot: u32) {
+        if let Some(word) = self.0.get_mut(slot as usize / 64) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+
     /// Whether the slot is in the set.
     pub fn contains(&self, slot: u32) -> bool {
         self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
@@ -50,7 +58,8 @@ pub struct SweepRequest {
     pub services: BTreeMap<ServiceId, ServiceEntry>,
     /// Services with slots in transition: for these the sweep says which slots may not settle yet.
     pub in_transition: BTreeSet<ServiceId>,
-    /// `minimal`: entries of these slots are deleted, the slots have settled.
+    /// `minimal`: entries of these slots are deleted, the slots have settled. A slot that is found in transition again is
+    /// spared: read the entry first, then the slot, then delete.
     pub forget: BTreeMap<ServiceId, SlotSet>,
     /// Entries and reply mappings of these owners are deleted: they are gone, or their flows were cut.
     pub purge: BTreeSet<Owner>,
@@ -89,8 +98,27 @@ pub struct SweepReport {
     pub verdicts: Vec<u64>,
     /// Whether the snat and fragment maps were walked, so that `named` covers them.
     pub walked_reply_maps: bool,
+    /// Services whose `forget` slots were dealt with.
+    pub forgot: BTreeSet<ServiceId>,
     /// Entries in use and room for them.
     pub table: TableUse,
+}
+
+/// One entry of the flow table. The table holds hashes, no addresses; snat flows know their client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackedFlow {
+    /// Whose it is.
+    pub owner: Owner,
+    /// `FlowState` number.
+    pub state: u8,
+    /// Half of the flow's hash.
+    pub tag: u32,
+    /// Slot of its service's ring.
+    pub slot: u32,
+    /// Silence, seconds (to an epoch's length).
+    pub silent_s: u64,
+    /// Client, where it is known (snat).
+    pub client: Option<(IpAddr, u16)>,
 }
 
 /// How full the flow table is.

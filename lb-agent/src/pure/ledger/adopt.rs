@@ -1,0 +1,89 @@
+//! Start: what the maps already contain becomes the ledger's past. With empty maps this is a first start; with full ones it is
+//! a restart, and no flow notices.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use lb_common::backend::BackendEntry;
+use lb_common::slot::{Owner, Slot};
+
+use super::service::rules;
+use super::{DEPARTED, Event, Ledger, Member, Service};
+use crate::pure::command::Refusal;
+use crate::pure::desired::endpoint;
+use crate::pure::health::Health;
+use crate::pure::model::ServiceSpec;
+use crate::pure::tables::{Observed, ServiceId};
+use crate::pure::transition::RingState;
+use crate::pure::wanted::RuntimeChanges;
+
+impl Ledger {
+    /// A ledger that continues what the maps contain and wants what file and runtime changes say. Services and backends that
+    /// nobody wants any more leave as they would have at run time: services at once, backends by a drain.
+    pub fn adopt(
+        specs: Vec<ServiceSpec>,
+        changes: RuntimeChanges,
+        observed: &Observed,
+        now: Duration,
+    ) -> Result<Self, Refusal> {
+        let mut ledger = Self::default();
+        for spec in &specs {
+            let id = observed.tables.services.get(&endpoint(&spec.key)).map(|entry| entry.id);
+            if let Some((id, slots)) = id.and_then(|id| observed.slots.get(&id).map(|slots| (id, slots))) {
+                let members = members(observed, id, slots, now);
+                let (ring, stores) = RingState::adopt(slots, rules(spec), now);
+                let mut service = Service::new(id, spec.clone(), members, ring, stores);
+                service.resume(now);
+                let _ = ledger.services.insert(id, service);
+            }
+        }
+        for owner in observed.tables.backends.keys() {
+            ledger.owners.claim(*owner);
+            if !ledger.services.values().any(|s| s.member(*owner).is_some()) {
+                ledger.owners.retire(*owner, now);
+            }
+        }
+        if !ledger.services.is_empty() {
+            let backends: usize = ledger.services.values().map(|s| s.members.len()).sum();
+            ledger.events.push(Event::info(format!(
+                "adopted {} services with {backends} backends from the pinned maps",
+                ledger.services.len()
+            )));
+        }
+        ledger.want(specs, changes, now)?;
+        Ok(ledger)
+    }
+}
+
+fn members(observed: &Observed, id: ServiceId, slots: &[u32], now: Duration) -> Vec<Member> {
+    let mut serves = vec![false; lb_common::limits::MAX_OWNERS];
+    for slot in slots {
+        if let Some(s) = serves.get_mut(usize::from(Slot(*slot).current())) {
+            *s = true;
+        }
+    }
+    let serves = |owner: Owner| serves.get(usize::from(owner)) == Some(&true);
+    let of_service = observed.tables.backends.iter().filter(|(_, entry)| entry.service == id);
+    // Neither flows nor slots: its index may go. Were its backend wanted, it would get another.
+    let of_service = of_service.filter(|(owner, entry)| entry.is_alive() || serves(**owner));
+    of_service.map(|(owner, entry)| member(*owner, entry, serves(*owner), now)).collect()
+}
+
+fn member(owner: Owner, entry: &BackendEntry, serves: bool, now: Duration) -> Member {
+    let mut member = Member::new(owner, socket_addr(entry), entry.weight, DEPARTED);
+    if serves {
+        member.health = Health::Up;
+        member.ever_up = true;
+        "was serving when the agent started".clone_into(&mut member.reason);
+    }
+    if !entry.is_alive() {
+        member.dead_since = Some(now);
+    }
+    member
+}
+
+fn socket_addr(entry: &BackendEntry) -> SocketAddr {
+    let v6 = Ipv6Addr::from(entry.addr.0);
+    let ip = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), |v4: Ipv4Addr| IpAddr::V4(v4));
+    SocketAddr::new(ip, u16::from_be_bytes(entry.port))
+}

@@ -1,0 +1,104 @@
+//! From what is to what should be: the operations, in an order in which every prefix is safe. A crash between two of them
+//! leaves a packet path that works, and the next plan finds what is missing.
+//!
+//! What is pointed at comes before what points at it (backend entry → reply and ring → service), and goes after it. Slots of
+//! rings that exist change by stores; which, the ring's own state says.
+
+use std::collections::BTreeMap;
+
+use super::tables::{Op, ServiceId, Tables};
+
+/// Slots to write, by service: a whole ring where none is there, single slots where one is.
+pub type RingChanges = BTreeMap<ServiceId, Vec<(u32, u32)>>;
+
+/// The operations that turn `observed` into `desired`. `slots` are those that rings which exist must store; `ring` gives the
+/// whole content of one that must be made.
+pub fn plan(
+    observed: &Tables,
+    desired: &Tables,
+    slots: RingChanges,
+    ring: impl Fn(ServiceId) -> Option<Vec<u32>>,
+) -> Vec<Op> {
+    let mut ops = Vec::new();
+    add_host(observed, desired, &mut ops);
+    ops.extend(changed(&observed.backends, &desired.backends).map(|(o, e)| Op::SetBackend(o, e)));
+    ops.extend(changed(&observed.replies, &desired.replies).map(|(e, r)| Op::SetReply(e, r)));
+    for (id, turns) in &desired.schedules {
+        if observed.schedules.get(id) != Some(turns) {
+            ops.push(Op::SetSchedule(*id, turns.clone()));
+        }
+    }
+    for id in desired.rings.difference(&observed.rings) {
+        ops.extend(ring(*id).map(|slots| Op::CreateRing(*id, slots)));
+    }
+    for (id, slots) in slots {
+        if observed.rings.contains(&id) && desired.rings.contains(&id) && !slots.is_empty() {
+            ops.push(Op::StoreSlots(id, slots));
+        }
+    }
+    ops.extend(changed(&observed.services, &desired.services).map(|(e, s)| Op::SetService(e, s)));
+    remove(observed, desired, &mut ops);
+    ops
+}
+
+/// What packets are compared with: this host's own addresses first, so that nothing of its own is ever taken.
+fn add_host(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
+    ops.extend(desired.locals.difference(&observed.locals).map(|a| Op::SetLocal(*a)));
+    if (observed.host_flags, observed.epoch_shift) != (desired.host_flags, desired.epoch_shift) {
+        ops.push(Op::SetHost { flags: desired.host_flags, epoch_shift: desired.epoch_shift });
+    }
+    ops.extend(changed(&observed.interfaces, &desired.interfaces).map(|(i, e)| Op::SetInterface(i, e)));
+    ops.extend(changed(&observed.vips, &desired.vips).map(|(a, e)| Op::SetVip(a, e)));
+}
+
+fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
+    ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
+    ops.extend(observed.rings.difference(&desired.rings).map(|id| Op::RemoveRing(*id)));
+    ops.extend(gone(&observed.schedules, &desired.schedules).map(|id| Op::SetSchedule(id, Vec::new())));
+    ops.extend(gone(&observed.replies, &desired.replies).map(Op::RemoveReply));
+    ops.extend(gone(&observed.backends, &desired.backends).map(Op::ClearBackend));
+    ops.extend(gone(&observed.vips, &desired.vips).map(Op::RemoveVip));
+    ops.extend(gone(&observed.interfaces, &desired.interfaces).map(Op::RemoveInterface));
+    ops.extend(observed.locals.difference(&desired.locals).map(|a| Op::RemoveLocal(*a)));
+}
+
+fn changed<'a, K: Ord + Copy, V: PartialEq + Copy>(
+    observed: &'a BTreeMap<K, V>,
+    desired: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (K, V)> + 'a {
+    desired.iter().filter(|(k, v)| observed.get(*k) != Some(*v)).map(|(k, v)| (*k, *v))
+}
+
+fn gone<'a, K: Ord + Copy, V>(
+    observed: &'a BTreeMap<K, V>,
+    desired: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = K> + 'a {
+    observed.keys().filter(|k| !desired.contains_key(*k)).copied()
+}
+
+/// What the maps contain once `op` has been carried out.
+pub fn note(op: &Op, tables: &mut Tables) {
+    match op {
+        Op::SetHost { flags, epoch_shift } => (tables.host_flags, tables.epoch_shift) = (*flags, *epoch_shift),
+        Op::SetLocal(a) => drop(tables.locals.insert(*a)),
+        Op::RemoveLocal(a) => drop(tables.locals.remove(a)),
+        Op::SetInterface(i, e) => drop(tables.interfaces.insert(*i, *e)),
+        Op::RemoveInterface(i) => drop(tables.interfaces.remove(i)),
+        Op::SetVip(a, e) => drop(tables.vips.insert(*a, *e)),
+        Op::RemoveVip(a) => drop(tables.vips.remove(a)),
+        Op::SetBackend(o, e) => drop(tables.backends.insert(*o, *e)),
+        Op::ClearBackend(o) => drop(tables.backends.remove(o)),
+        Op::SetReply(e, r) => drop(tables.replies.insert(*e, *r)),
+        Op::RemoveReply(e) => drop(tables.replies.remove(e)),
+        Op::SetSchedule(id, turns) if turns.is_empty() => drop(tables.schedules.remove(id)),
+        Op::SetSchedule(id, turns) => drop(tables.schedules.insert(*id, turns.clone())),
+        Op::CreateRing(id, _) => drop(tables.rings.insert(*id)),
+        Op::StoreSlots(..) => {}
+        Op::RemoveRing(id) => drop(tables.rings.remove(id)),
+        Op::SetService(e, s) => drop(tables.services.insert(*e, *s)),
+        Op::RemoveService(e) => drop(tables.services.remove(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,369 @@
+//! THE single writer. Facts → ledger → desired → plan → apply → snapshot; and a full read-back from time to time.
+//!
+//! Nobody else calls `DataPlane::apply`. An operation that fails ends the round: the maps are read back and the next round
+//! plans from what is there.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use super::Fact;
+use super::announce::Announced;
+use super::clock::Clock;
+use super::sweep::SweepOrder;
+use crate::config::Config;
+use crate::edge::dataplane::DataPlane;
+use crate::edge::journal::Journal;
+use crate::pure::backoff::Backoff;
+use crate::pure::command::{BackendChange, Command, Refusal, Reply};
+use crate::pure::desired::{announced, desired};
+use crate::pure::ledger::{Ledger, Level, ProbeTarget};
+use crate::pure::network::NetworkView;
+use crate::pure::plan::{note, plan};
+use crate::pure::report;
+use crate::pure::snapshot::{AgentStatus, InterfaceStatus, Snapshot};
+use crate::pure::tables::Tables;
+use lb_common::slot::Owner;
+
+/// Maps are compared with what they should contain this often: somebody else may have touched them.
+const FULL_SYNC_EVERY: Duration = Duration::from_secs(60);
+
+/// A map that refuses a write is tried again after this.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// And at least so often.
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// Facts taken in before the maps are written: one round serves a whole burst.
+const FACTS_A_ROUND: usize = 256;
+
+/// A command and where its answer goes.
+pub type Request = (Command, oneshot::Sender<Result<Reply, Refusal>>);
+
+/// How the task ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// It was asked to stop; the packet path goes on.
+    Stopped,
+    /// It was asked to take everything away; whoever asked waits for the answer.
+    Unload(oneshot::Sender<Result<Reply, Refusal>>),
+}
+
+/// Where the outcome goes.
+#[derive(Debug)]
+pub struct Outputs {
+    /// To the API.
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
+    /// To the health task.
+    pub targets: watch::Sender<BTreeMap<Owner, ProbeTarget>>,
+    /// To the sweep task.
+    pub sweeps: watch::Sender<SweepOrder>,
+    /// To the netlink edge.
+    pub watched: watch::Sender<std::collections::BTreeSet<IpAddr>>,
+    /// To the announce task.
+    pub announced: watch::Sender<Announced>,
+}
+
+/// Where everything comes from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What happened.
+    pub facts: mpsc::Receiver<Fact>,
+    /// What operators ask.
+    pub commands: mpsc::Receiver<Request>,
+    /// This host's network.
+    pub network: watch::Receiver<Arc<NetworkView>>,
+}
+
+/// What the status says of the agent and does not change by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Version, process, program.
+    pub agent: AgentStatus,
+    /// How each interface is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+}
+
+/// The task's state.
+pub struct Reconcile<D, J> {
+    dataplane: D,
+    journal: J,
+    /// Reads the configuration file again.
+    reload: Box<dyn Fn() -> Result<Config, String> + Send>,
+    config: Config,
+    ledger: Ledger,
+    observed: Tables,
+    identity: Identity,
+    clock: Clock,
+    outputs: Outputs,
+    reconciles: u64,
+    /// What is wrong now, by what was tried.
+    problems: BTreeMap<&'static str, String>,
+    backoff: Backoff,
+    retry_at: Option<Duration>,
+    synced_at: Duration,
+}
+
+impl<D: DataPlane, J: Journal> Reconcile<D, J> {
+    /// A task that continues `ledger` on maps that contain `observed`.
+    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
+    pub fn new(
+        dataplane: D,
+        journal: J,
+        reload: Box<dyn Fn() -> Result<Config, String> + Send>,
+        config: Config,
+        ledger: Ledger,
+        observed: Tables,
+        identity: Identity,
+        clock: Clock,
+        outputs: Outputs,
+    ) -> Self {
+        let synced_at = clock.now();
+        Self {
+            dataplane,
+            journal,
+            reload,
+            config,
+            ledger,
+            observed,
+            identity,
+            clock,
+            outputs,
+            reconciles: 0,
+            problems: BTreeMap::new(),
+            backoff: Backoff::new(RETRY_FIRST, RETRY_MOST, u64::from(std::process::id())),
+            retry_at: None,
+            synced_at,
+        }
+    }
+
+    /// The first round: the maps are as they should be, and there is something to show, before anybody can ask.
+    pub fn begin(&mut self) {
+        self.round();
+    }
+
+    /// Runs until `stop`, or until an operator unloads. A round in progress is finished first.
+    pub async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Exit {
+        let mut facts = Vec::with_capacity(FACTS_A_ROUND);
+        loop {
+            let wake = self.clock.instant(self.next_wake());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Exit::Stopped,
+                n = inputs.facts.recv_many(&mut facts, FACTS_A_ROUND) => {
+                    if n == 0 {
+                        return Exit::Stopped;
+                    }
+                    facts.drain(..).for_each(|fact| self.take(fact));
+                    self.round();
+                }
+                request = inputs.commands.recv() => match request {
+                    None => return Exit::Stopped,
+                    Some((Command::Unload, reply)) => return Exit::Unload(reply),
+                    Some((command, reply)) => {
+                        let answer = self.command(command);
+                        // The answer acknowledges: what it says is in the maps, and in the snapshot.
+                        self.round();
+                        let answer = answer.and_then(|a| self.carried_out(a));
+                        // Whoever asked may have gone; the change stands.
+                        let _ = reply.send(answer);
+                    }
+                },
+                changed = inputs.network.changed() => {
+                    if changed.is_err() {
+                        return Exit::Stopped;
+                    }
+                    let view = inputs.network.borrow_and_update().as_ref().clone();
+                    self.ledger.set_network(view);
+                    self.round();
+                }
+                () = sleep_until(wake) => {
+                    self.ledger.tick(self.clock.now());
+                    self.round();
+                }
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Duration {
+        let now = self.clock.now();
+        let deadline = self.ledger.next_deadline(now).unwrap_or(now + FULL_SYNC_EVERY);
+        deadline.min(self.synced_at + FULL_SYNC_EVERY).min(self.retry_at.unwrap_or(Duration::MAX))
+    }
+
+    fn take(&mut self, fact: Fact) {
+        let now = self.clock.now();
+        match fact {
+            Fact::Health { owner, round, change } => {
+                if self.ledger.probe_round(owner) == Some(round) {
+                    self.ledger.health(owner, &change, now);
+                }
+            }
+            Fact::Swept(report) => {
+                let _ = self.problems.remove("sweep");
+                self.ledger.swept(&report, now);
+            }
+            Fact::SweepFailed(e) => drop(self.problems.insert("sweep", e)),
+        }
+    }
+
+    /// One round: the maps follow the ledger, everybody else learns of it.
+    fn round(&mut self) {
+        let now = self.clock.now();
+        if now >= self.synced_at + FULL_SYNC_EVERY {
+            self.read_back(now);
+        }
+        if self.retry_at.is_none_or(|at| now >= at) {
+            self.write(now);
+        }
+        for event in self.ledger.take_events() {
+            match event.level {
+                Level::Info => tracing::info!("{}", event.text),
+                Level::Warn => tracing::warn!("{}", event.text),
+            }
+        }
+        self.reconciles += 1;
+        self.publish(now);
+    }
+
+    fn write(&mut self, now: Duration) {
+        let want = desired(&self.ledger, now);
+        let slots = self.ledger.take_ring_changes();
+        let ops = plan(&self.observed, &want, slots, |id| self.ledger.ring(id));
+        for op in &ops {
+            if let Err(e) = self.dataplane.apply(op) {
+                tracing::error!("{e}");
+                let _ = self.problems.insert("maps", e.to_string());
+                self.retry_at = Some(now + self.backoff.failed());
+                self.read_back(now);
+                return;
+            }
+            note(op, &mut self.observed);
+        }
+        self.backoff.succeeded();
+        self.retry_at = None;
+        let _ = self.problems.remove("maps");
+    }
+
+    /// Reads the maps back, so that the next plan starts from what is really there.
+    fn read_back(&mut self, now: Duration) {
+        self.synced_at = now;
+        match self.dataplane.observe() {
+            Ok(observed) => {
+                if observed.tables != self.observed {
+                    tracing::warn!("the maps differ from what was written: put right");
+                }
+                self.ledger.reconcile_rings(&observed.slots);
+                self.observed = observed.tables;
+            }
+            Err(e) => drop(self.problems.insert("maps", e.to_string())),
+        }
+    }
+
+    fn publish(&mut self, now: Duration) {
+        let _ = self.outputs.targets.send_if_modified(|t| replace(t, self.ledger.probe_targets()));
+        let _ = self.outputs.watched.send_if_modified(|w| replace(w, self.ledger.watched_addresses()));
+        let _ = self.outputs.announced.send_if_modified(|a| replace(a, announced(&self.ledger)));
+        let request = Arc::new(self.ledger.sweep_request(now));
+        let _ = self.outputs.sweeps.send_replace(SweepOrder { request, is_urgent: self.ledger.is_sweep_urgent() });
+        let mut agent = self.identity.agent.clone();
+        agent.reconciles = self.reconciles;
+        agent.uptime_s = self.clock.uptime().as_secs();
+        agent.problems.extend(self.problems.values().cloned());
+        let shown = report::snapshot(&self.ledger, agent, self.identity.interfaces.clone(), now);
+        let _ = self.outputs.snapshot.send_replace(Arc::new(shown));
+    }
+
+    fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Backend { service, address, change } => self.change_backend(&service, address, &change),
+            Command::Reload => self.reload(),
+            Command::Flows { service, backend, limit } => self.flows(service.as_deref(), backend, limit),
+            Command::Explain(query) => {
+                let mut answer = self.dataplane.explain(&query).map_err(|e| Refusal::Failed(e.to_string()))?;
+                report::name(&self.ledger, &mut answer);
+                Ok(Reply::Explanation(answer))
+            }
+            Command::Unload => Err(Refusal::Failed("unload is taken before".to_owned())),
+        }
+    }
+
+    /// A change is only done when the maps have taken it.
+    fn carried_out(&self, reply: Reply) -> Result<Reply, Refusal> {
+        match (self.retry_at, &reply) {
+            (Some(_), Reply::Done(what)) => Err(Refusal::Failed(format!(
+                "accepted ({what}), but not yet in the maps: {}. The agent retries",
+                self.problems.get("maps").map_or("", String::as_str)
+            ))),
+            _ => Ok(reply),
+        }
+    }
+
+    fn change_backend(&mut self, service: &str, addr: SocketAddr, change: &BackendChange) -> Result<Reply, Refusal> {
+        let now = self.clock.now();
+        let changes = self.ledger.prepare(service, addr, change)?;
+        // Written before it is done: what an operator was told survives a crash.
+        self.journal.save(&changes).map_err(|e| Refusal::Failed(e.to_string()))?;
+        let specs = self.ledger.specs().to_vec();
+        self.ledger.want(specs, changes, now)?;
+        let done = if matches!(change, BackendChange::Remove { force: true }) {
+            let cut = self.ledger.cut(service, addr, now);
+            format!("backend {addr} removed from {service}, {cut} flows cut")
+        } else {
+            report::acknowledge(&self.ledger, service, addr, change)
+        };
+        Ok(Reply::Done(done))
+    }
+
+    fn reload(&mut self) -> Result<Reply, Refusal> {
+        let now = self.clock.now();
+        let config = (self.reload)().map_err(Refusal::Invalid)?;
+        if config.agent != self.config.agent || config.interfaces != self.config.interfaces {
+            return Err(Refusal::Conflict(
+                "[agent] or [[interface]] has changed: restart the agent to apply it (no packet is lost). Nothing was \
+                 changed"
+                    .to_owned(),
+            ));
+        }
+        let mut changes = self.ledger.changes().clone();
+        changes.tidy(&config.services);
+        if let Some((a, b)) = changes.shared_reply(&config.services) {
+            return Err(Refusal::Conflict(format!(
+                "\"{a}\" and \"{b}\" would share a backend in nat without snat, together with what was added at run \
+                 time. Nothing was changed"
+            )));
+        }
+        self.journal.save(&changes).map_err(|e| Refusal::Failed(e.to_string()))?;
+        self.ledger.want(config.services.clone(), changes, now)?;
+        let text = format!("{} reloaded: {} services", config.path.display(), config.services.len());
+        tracing::info!("{text}");
+        self.config = config;
+        Ok(Reply::Done(text))
+    }
+
+    fn flows(&mut self, service: Option<&str>, backend: Option<SocketAddr>, limit: usize) -> Result<Reply, Refusal> {
+        let ledger = &self.ledger;
+        if let Some(name) = service
+            && ledger.service(name).is_none()
+        {
+            return Err(Refusal::NotFound(format!("no service \"{name}\"; `lb-agent service list` shows them")));
+        }
+        let keep = |owner: Owner| {
+            report::names(ledger, owner)
+                .is_some_and(|(s, b)| service.is_none_or(|want| want == s) && backend.is_none_or(|want| want == b))
+        };
+        let raw = self.dataplane.flows(limit, &keep).map_err(|e| Refusal::Failed(e.to_string()))?;
+        Ok(Reply::Flows(raw.iter().filter_map(|flow| report::flow_row(ledger, flow)).collect()))
+    }
+}
+
+fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
+    let differs = *old != new;
+    *old = new;
+    differs
+}
