@@ -47,7 +47,7 @@ impl Hold {
 ///
 /// # Errors
 /// Where there is no bpffs and none can be mounted, or where it would die with the agent. What was mounted is unmounted again.
-pub fn prepare(pin_dir: &Path, leftovers: &mut Leftovers) -> Result<(), LoadError> {
+pub(super) fn prepare(pin_dir: &Path, leftovers: &mut Leftovers) -> Result<(), LoadError> {
     let result = mount_and_make(pin_dir, leftovers);
     if result.is_err() {
         restore(leftovers)?;
@@ -68,7 +68,7 @@ fn mount_and_make(pin_dir: &Path, leftovers: &mut Leftovers) -> Result<(), LoadE
 ///
 /// # Errors
 /// Where the kernel refuses to unmount for another reason than that it is in use.
-pub fn restore(leftovers: &mut Leftovers) -> Result<(), LoadError> {
+pub(super) fn restore(leftovers: &mut Leftovers) -> Result<(), LoadError> {
     // Twice: before unmounting those on the bpffs go, afterwards those that carried it. A directory that is in use by others, or
     // gone already, is not ours to remove.
     for dir in leftovers.directories() {
@@ -158,7 +158,9 @@ fn ancestors() -> Vec<u32> {
 pub(super) fn file_error(operation: &'static str, path: &Path, source: io::Error) -> LoadError {
     let remedy = match source.kind() {
         io::ErrorKind::PermissionDenied => "Run as root, or give the directory to the agent's user",
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "Correct `pin_dir` or `state_dir` in the configuration",
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "Correct `pin_dir` or `state_dir` in the configuration"
+        }
         _ => "Check the filesystem that it lies on",
     };
     LoadError::File { operation, path: path.to_owned(), source, remedy }

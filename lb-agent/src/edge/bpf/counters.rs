@@ -20,7 +20,7 @@ const EXPIRED: usize = core::mem::offset_of!(OwnerCounters, expired) / size_of::
 
 /// The counters.
 #[derive(Debug)]
-pub struct Counters {
+pub(super) struct Counters {
     owners: Mapped<AtomicU64>,
     verdicts: Mapped<AtomicU64>,
     cpus: usize,

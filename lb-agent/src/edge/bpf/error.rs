@@ -91,7 +91,9 @@ pub enum LoadError {
         what: String,
     },
     /// The kernel does not take the object.
-    #[error("cannot load the packet programs: {source}. The kernel must be 5.15 or newer with CONFIG_BPF_SYSCALL and BTF")]
+    #[error(
+        "cannot load the packet programs: {source}. The kernel must be 5.15 or newer with CONFIG_BPF_SYSCALL and BTF"
+    )]
     Object {
         /// What the loader said.
         #[source]
@@ -109,7 +111,9 @@ pub enum LoadError {
         remedy: &'static str,
     },
     /// No such interface.
-    #[error("interface {name} does not exist in this network namespace. `ip link` shows those that do; correct `[[interface]]`")]
+    #[error(
+        "interface {name} does not exist in this network namespace. `ip link` shows those that do; correct `[[interface]]`"
+    )]
     Interface {
         /// Its name.
         name: String,

@@ -17,7 +17,7 @@ const EPOCH_SHIFT: usize = core::mem::offset_of!(Host, epoch_shift) / size_of::<
 
 /// `HOST[0]`, mapped.
 #[derive(Clone, Debug)]
-pub struct HostRecord {
+pub(super) struct HostRecord {
     words: Arc<Mapped<AtomicU32>>,
 }
 
@@ -26,23 +26,23 @@ impl HostRecord {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn map(map: &MapData) -> io::Result<Self> {
+    pub(super) fn map(map: &MapData) -> io::Result<Self> {
         Ok(Self { words: Arc::new(Mapped::new(map)?) })
     }
 
     /// Version of the layout; 0 while the maps are being made.
-    pub fn abi_version(&self) -> u32 {
+    pub(super) fn abi_version(&self) -> u32 {
         self.words.get(ABI_VERSION).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// The whole record; `None` where the map is shorter than it.
-    pub fn read(&self) -> Option<Host> {
+    pub(super) fn read(&self) -> Option<Host> {
         let words: Vec<u32> = self.words.get(..WORDS)?.iter().map(|word| word.load(Ordering::Acquire)).collect();
         Host::read_from_bytes(words.as_bytes()).ok()
     }
 
     /// Writes the whole record, its version number last: from there on the maps are complete.
-    pub fn write(&self, host: &Host) {
+    pub(super) fn write(&self, host: &Host) {
         let bytes = host.as_bytes().chunks_exact(size_of::<u32>());
         let values = bytes.map(|b| b.try_into().map_or(0, u32::from_ne_bytes));
         for (index, (word, value)) in self.words.iter().zip(values).enumerate() {
@@ -56,7 +56,7 @@ impl HostRecord {
     }
 
     /// Stores the flags and the length of an epoch.
-    pub fn set(&self, flags: u32, epoch_shift: u32) {
+    pub(super) fn set(&self, flags: u32, epoch_shift: u32) {
         if let (Some(shift_word), Some(flags_word)) = (self.words.get(EPOCH_SHIFT), self.words.get(FLAGS)) {
             shift_word.store(epoch_shift, Ordering::Release);
             flags_word.store(flags, Ordering::Release);

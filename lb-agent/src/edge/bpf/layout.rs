@@ -5,9 +5,7 @@ use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{
-    FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS,
-};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS};
 use lb_common::maps;
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
@@ -31,18 +29,18 @@ const MIN_EPOCH_WORDS: usize = 512;
 
 /// Sizes that depend on the host and its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub(super) struct Sizes {
     /// Buckets of the flow table; a power of two.
-    pub buckets: u32,
+    pub(super) buckets: u32,
     /// Words of the epoch bitmap; a power of two.
-    pub epoch_words: u32,
+    pub(super) epoch_words: u32,
     /// Possible CPUs.
-    pub cpus: u32,
+    pub(super) cpus: u32,
 }
 
 impl Sizes {
     /// For `flows` that must fit without a refusal, on a host of `cpus` possible CPUs.
-    pub fn for_flows(flows: u32, cpus: u32) -> Self {
+    pub(super) fn for_flows(flows: u32, cpus: u32) -> Self {
         let flows = flows as usize;
         Self {
             buckets: power_of_two((flows * ROOM_PER_FLOW).div_ceil(FLOW_BUCKET_ENTRIES), MIN_BUCKETS),
@@ -52,21 +50,21 @@ impl Sizes {
     }
 
     /// Flows for which a table of this size was made.
-    pub fn flows(&self) -> usize {
+    pub(super) fn flows(&self) -> usize {
         self.buckets as usize * FLOW_BUCKET_ENTRIES / ROOM_PER_FLOW
     }
 
     /// Records in `COUNTERS`: one per CPU and owner.
-    pub fn counters(&self) -> u32 {
+    pub(super) fn counters(&self) -> u32 {
         self.cpus.saturating_mul(at_most(MAX_OWNERS))
     }
 }
 
 /// Shape of one map.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(super) struct Shape {
     /// Its name, also its pin's.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     kind: MapType,
     key: usize,
     value: usize,
@@ -75,7 +73,7 @@ pub struct Shape {
 
 impl Shape {
     /// What about a map is not as it must be; `None`: nothing.
-    pub fn difference(&self, found: &MapInfo) -> Option<String> {
+    pub(super) fn difference(&self, found: &MapInfo) -> Option<String> {
         let kind = found.map_type().ok();
         if kind != Some(self.kind) {
             return Some(format!("is a map of type {kind:?}, not {:?}", self.kind));
@@ -91,7 +89,7 @@ impl Shape {
 }
 
 /// Every map of [`maps::ALL`], in that order.
-pub fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
+pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
     use MapType::{Array, ArrayOfMaps, Hash, PerCpuArray};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };

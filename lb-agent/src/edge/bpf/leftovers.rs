@@ -18,7 +18,7 @@ const QDISC: &str = "qdisc ";
 
 /// The notes.
 #[derive(Debug)]
-pub struct Leftovers {
+pub(super) struct Leftovers {
     file: PathBuf,
     lines: BTreeSet<String>,
 }
@@ -28,7 +28,7 @@ impl Leftovers {
     ///
     /// # Errors
     /// Where the file is there and cannot be read.
-    pub fn read(state_dir: &Path) -> Result<Self, LoadError> {
+    pub(super) fn read(state_dir: &Path) -> Result<Self, LoadError> {
         let file = state_dir.join("leftovers");
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
@@ -39,47 +39,47 @@ impl Leftovers {
     }
 
     /// Mount points of a bpffs.
-    pub fn mounts(&self) -> Vec<PathBuf> {
+    pub(super) fn mounts(&self) -> Vec<PathBuf> {
         self.with(MOUNT).map(PathBuf::from).collect()
     }
 
     /// Directories, the innermost first.
-    pub fn directories(&self) -> Vec<PathBuf> {
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
         self.with(DIRECTORY).map(PathBuf::from).rev().collect()
     }
 
     /// Interfaces that were given a clsact qdisc.
-    pub fn qdiscs(&self) -> Vec<String> {
+    pub(super) fn qdiscs(&self) -> Vec<String> {
         self.with(QDISC).map(str::to_owned).collect()
     }
 
     /// Notes a mount.
-    pub fn note_mount(&mut self, at: &Path) -> Result<(), LoadError> {
+    pub(super) fn note_mount(&mut self, at: &Path) -> Result<(), LoadError> {
         self.note(format!("{MOUNT}{}", at.display()))
     }
 
     /// Notes a directory.
-    pub fn note_directory(&mut self, dir: &Path) -> Result<(), LoadError> {
+    pub(super) fn note_directory(&mut self, dir: &Path) -> Result<(), LoadError> {
         self.note(format!("{DIRECTORY}{}", dir.display()))
     }
 
     /// Notes a qdisc.
-    pub fn note_qdisc(&mut self, interface: &str) -> Result<(), LoadError> {
+    pub(super) fn note_qdisc(&mut self, interface: &str) -> Result<(), LoadError> {
         self.note(format!("{QDISC}{interface}"))
     }
 
     /// Strikes a mount out.
-    pub fn forget_mount(&mut self, at: &Path) -> Result<(), LoadError> {
+    pub(super) fn forget_mount(&mut self, at: &Path) -> Result<(), LoadError> {
         self.forget(&format!("{MOUNT}{}", at.display()))
     }
 
     /// Strikes a directory out.
-    pub fn forget_directory(&mut self, dir: &Path) -> Result<(), LoadError> {
+    pub(super) fn forget_directory(&mut self, dir: &Path) -> Result<(), LoadError> {
         self.forget(&format!("{DIRECTORY}{}", dir.display()))
     }
 
     /// Strikes a qdisc out.
-    pub fn forget_qdisc(&mut self, interface: &str) -> Result<(), LoadError> {
+    pub(super) fn forget_qdisc(&mut self, interface: &str) -> Result<(), LoadError> {
         self.forget(&format!("{QDISC}{interface}"))
     }
 

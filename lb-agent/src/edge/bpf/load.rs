@@ -157,7 +157,13 @@ impl Ready<'_> {
         self.forget_other_builds()?;
         let log = match self.agent.packet_log {
             PacketLog::Off => None,
-            _ => PacketLogReader::take(&mut ebpf).map_or_else(|e| { problems.push(e); None }, Some),
+            _ => PacketLogReader::take(&mut ebpf).map_or_else(
+                |e| {
+                    problems.push(e);
+                    None
+                },
+                Some,
+            ),
         };
         Ok(Parts { dataplane, sweeper, links, problems, interfaces, log })
     }
@@ -219,8 +225,8 @@ impl Ready<'_> {
         if !reply.exists() {
             load_program::<SchedClassifier>(ebpf, maps::PROGRAM_REPLY, &reply)?;
         }
-        let xdp = Xdp::from_pin(&ingress, XdpAttachType::Interface)
-            .map_err(|e| program_error(maps::PROGRAM_INGRESS, e))?;
+        let xdp =
+            Xdp::from_pin(&ingress, XdpAttachType::Interface).map_err(|e| program_error(maps::PROGRAM_INGRESS, e))?;
         let tc = SchedClassifier::from_pin(&reply).map_err(|e| program_error(maps::PROGRAM_REPLY, e))?;
         Ok((xdp, tc))
     }

@@ -25,7 +25,8 @@ impl fmt::Debug for PacketLogReader {
 impl PacketLogReader {
     /// Takes the log's ring buffer of a loaded object; in words what is wrong where there is none.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, String> {
-        let logger = EbpfLogger::init(ebpf).map_err(|e| format!("packet_log: the programs' log cannot be read: {e}"))?;
+        let logger =
+            EbpfLogger::init(ebpf).map_err(|e| format!("packet_log: the programs' log cannot be read: {e}"))?;
         let ring = logger
             .as_fd()
             .try_clone_to_owned()
@@ -39,6 +40,10 @@ impl PacketLogReader {
     /// # Errors
     /// Where the ring buffer cannot be waited for.
     pub async fn run(mut self) -> io::Result<std::convert::Infallible> {
+        #[expect(
+            deprecated,
+            reason = "tokio asks for I/O safety, which `OwnedFd` has: the descriptor is open until it is dropped"
+        )]
         let ring = AsyncFd::with_interest(self.ring, Interest::READABLE)?;
         loop {
             let mut ready = ring.readable().await?;

@@ -23,8 +23,9 @@ use super::host_record::HostRecord;
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Rings;
-use crate::edge::dataplane::{DataPlane, DataPlaneError, RawFlow};
+use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
+use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
 
 /// Turns packed into one 64-bit word of a schedule.
@@ -52,10 +53,8 @@ pub struct BpfDataPlane {
 impl BpfDataPlane {
     /// Opens the pinned maps. `adopted`: they were there before this process.
     pub(super) fn open(pins: &Pins, adopted: bool) -> Result<Self, LoadError> {
-        let unmapped = |e: io::Error| LoadError::Map {
-            path: pins.map(maps::HOST),
-            what: format!("cannot be mapped: {e}"),
-        };
+        let unmapped =
+            |e: io::Error| LoadError::Map { path: pins.map(maps::HOST), what: format!("cannot be mapped: {e}") };
         Ok(Self {
             adopted,
             host: HostRecord::map(&pins.open(maps::HOST)?).map_err(unmapped)?,
@@ -195,7 +194,7 @@ impl DataPlane for BpfDataPlane {
         done.map_err(|failure| failure.told(describe(op)))
     }
 
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<RawFlow>, DataPlaneError> {
+    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
         self.list_flows(limit, keep)
     }
 

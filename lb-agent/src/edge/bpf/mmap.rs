@@ -16,7 +16,7 @@ use aya::maps::MapData;
 const ELEMENT_ALIGN: usize = 8;
 
 /// Words that a mapping can be seen as. Sealed: the SAFETY argument of [`Mapped`] names these two types.
-pub trait Word: sealed::Sealed {}
+pub(super) trait Word: sealed::Sealed {}
 
 mod sealed {
     use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -32,7 +32,7 @@ impl Word for AtomicU64 {}
 /// The values of one `BPF_F_MMAPABLE` array, one after another, as words of type `W`. Lives on when the map's file descriptor is
 /// closed: the mapping holds the map.
 #[derive(Debug)]
-pub struct Mapped<W: Word> {
+pub(super) struct Mapped<W: Word> {
     /// First word; page-aligned.
     first: NonNull<W>,
     /// Words in the mapping.
@@ -55,7 +55,7 @@ impl<W: Word> Mapped<W> {
     ///
     /// # Errors
     /// What the kernel said; `InvalidInput` where the map's value is no whole number of words.
-    pub fn new(map: &MapData) -> io::Result<Self> {
+    pub(super) fn new(map: &MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let value = size(info.value_size())?.next_multiple_of(ELEMENT_ALIGN);
         let length = value
@@ -82,19 +82,14 @@ impl<W: Word> Mapped<W> {
         Ok(Self { first, words: length / size_of::<W>(), bytes: length, stride: value / size_of::<W>() })
     }
 
-    /// Words from one value of the array to the next.
-    pub fn stride(&self) -> usize {
-        self.stride
-    }
-
     /// Words of the value at `index`; `None` beyond the array.
-    pub fn value(&self, index: usize) -> Option<&[W]> {
+    pub(super) fn value(&self, index: usize) -> Option<&[W]> {
         let start = index.checked_mul(self.stride)?;
         self.get(start..start.checked_add(self.stride)?)
     }
 
     /// Values in the array.
-    pub fn values(&self) -> usize {
+    pub(super) fn values(&self) -> usize {
         self.words / self.stride
     }
 }

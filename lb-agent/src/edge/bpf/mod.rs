@@ -20,12 +20,16 @@ mod maps;
 mod observe;
 mod rings;
 mod sweep;
+mod sweep_replies;
+mod counters;
+mod explain;
+mod announce;
 mod mmap;
 
+pub use announce::announce;
 pub use attach::{Links, TcWay};
 pub use bpffs::Hold;
 pub use error::LoadError;
-pub use layout::Sizes;
 pub use load::{Build, Loaded, open};
 pub use log::PacketLogReader;
 pub use maps::BpfDataPlane;

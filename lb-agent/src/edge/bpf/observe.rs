@@ -19,7 +19,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::maps::{BpfDataPlane, Failure, failed, hash, io_error};
 use super::mmap::Mapped;
-use crate::edge::dataplane::{DataPlaneError, RawFlow};
+use crate::edge::dataplane::DataPlaneError;
+use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, ServiceId, Tables};
 
 /// Clients of snat flows, by what their entry in the flow table looks like.
@@ -82,7 +83,7 @@ impl BpfDataPlane {
         &mut self,
         limit: usize,
         keep: &dyn Fn(Owner) -> bool,
-    ) -> Result<Vec<RawFlow>, DataPlaneError> {
+    ) -> Result<Vec<TrackedFlow>, DataPlaneError> {
         let host = self.host.read().unwrap_or_default();
         let told = |failure: Failure| failure.told("list flows".to_owned());
         let clients = if host.flags & HOST_SNAT == 0 { Clients::new() } else { self.clients(&host).map_err(told)? };
@@ -90,7 +91,7 @@ impl BpfDataPlane {
         let flow = |entry: FlowEntry| {
             let owner = entry.owner();
             let by_source = backend(&self.backends, usize::from(owner)).is_some_and(|b| b.slot_by_source());
-            RawFlow {
+            TrackedFlow {
                 owner,
                 state: entry.state_number(),
                 tag: entry.tag(),

@@ -22,11 +22,11 @@ use super::host_record::HostRecord;
 use super::layout::{Sizes, shapes};
 
 /// The log's ring buffer (`aya-log-ebpf`), pinned so that a program that was adopted can still be heard.
-pub const LOG_MAP: &str = "AYA_LOGS";
+pub(super) const LOG_MAP: &str = "AYA_LOGS";
 
 /// What a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkKind {
+pub(super) enum LinkKind {
     /// XDP on an interface of the configuration.
     Xdp,
     /// TC on an interface of the configuration.
@@ -49,13 +49,13 @@ impl LinkKind {
 
 /// The pins of one agent.
 #[derive(Clone, Debug)]
-pub struct Pins {
+pub(super) struct Pins {
     dir: PathBuf,
 }
 
 /// What is pinned.
 #[derive(Debug)]
-pub enum Found {
+pub(super) enum Found {
     /// Nothing that could be used; what lay there half-made is gone.
     Nothing,
     /// Every map, in our layout.
@@ -69,32 +69,27 @@ pub enum Found {
 
 impl Pins {
     /// Under `pin_dir`, which lies on a bpffs.
-    pub fn new(pin_dir: &Path) -> Self {
+    pub(super) fn new(pin_dir: &Path) -> Self {
         Self { dir: pin_dir.to_owned() }
     }
 
-    /// `pin_dir` itself.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// A map's pin.
-    pub fn map(&self, name: &str) -> PathBuf {
+    pub(super) fn map(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// A ring's pin.
-    pub fn ring(&self, service: u16) -> PathBuf {
+    pub(super) fn ring(&self, service: u16) -> PathBuf {
         self.dir.join("rings").join(service.to_string())
     }
 
     /// A program's pin.
-    pub fn program(&self, build: &str, name: &str) -> PathBuf {
+    pub(super) fn program(&self, build: &str, name: &str) -> PathBuf {
         self.dir.join("programs").join(format!("{build}_{name}"))
     }
 
     /// A link's pin.
-    pub fn link(&self, interface: &str, kind: LinkKind) -> PathBuf {
+    pub(super) fn link(&self, interface: &str, kind: LinkKind) -> PathBuf {
         self.dir.join("links").join(format!("{}{}", escape(interface), kind.suffix()))
     }
 
@@ -102,7 +97,7 @@ impl Pins {
     ///
     /// # Errors
     /// [`LoadError::Map`] where it is missing or no map.
-    pub fn open(&self, name: &str) -> Result<MapData, LoadError> {
+    pub(super) fn open(&self, name: &str) -> Result<MapData, LoadError> {
         let path = self.map(name);
         MapData::from_pin(&path).map_err(|e| LoadError::Map { path, what: open_error(&e) })
     }
@@ -111,7 +106,7 @@ impl Pins {
     ///
     /// # Errors
     /// Where one cannot be made.
-    pub fn make_directories(&self) -> Result<(), LoadError> {
+    pub(super) fn make_directories(&self) -> Result<(), LoadError> {
         for name in ["rings", "programs", "links"] {
             let dir = self.dir.join(name);
             fs::create_dir_all(&dir).map_err(|source| file_error("make", &dir, source))?;
@@ -124,7 +119,7 @@ impl Pins {
     ///
     /// # Errors
     /// [`LoadError::Layout`] and [`LoadError::Map`]; the pins are kept.
-    pub fn find(&self, wanted: &Sizes) -> Result<Found, LoadError> {
+    pub(super) fn find(&self, wanted: &Sizes) -> Result<Found, LoadError> {
         let path = self.map(maps::HOST);
         let map = match MapData::from_pin(&path) {
             Ok(map) => map,
@@ -141,7 +136,7 @@ impl Pins {
     }
 
     /// Builds whose programs are pinned, each as often as it has programs.
-    pub fn builds(&self) -> Vec<(String, PathBuf)> {
+    pub(super) fn builds(&self) -> Vec<(String, PathBuf)> {
         entries(&self.dir.join("programs"))
             .into_iter()
             .filter_map(|path| Some((path.file_name()?.to_str()?.split_once('_')?.0.to_owned(), path)))
@@ -149,7 +144,7 @@ impl Pins {
     }
 
     /// Interfaces and kinds of pinned links.
-    pub fn links(&self) -> Vec<(String, LinkKind, PathBuf)> {
+    pub(super) fn links(&self) -> Vec<(String, LinkKind, PathBuf)> {
         let parse = |path: PathBuf| {
             let name = path.file_name()?.to_str()?;
             let (interface, kind) =
@@ -164,7 +159,7 @@ impl Pins {
     ///
     /// # Errors
     /// Where a pin cannot be removed.
-    pub fn remove(&self) -> Result<(), LoadError> {
+    pub(super) fn remove(&self) -> Result<(), LoadError> {
         for name in ["links", "programs", "rings"] {
             let dir = self.dir.join(name);
             for path in entries(&dir) {
@@ -196,8 +191,7 @@ impl Pins {
     /// Sizes of the pinned maps. That of the flow table is taken as it is: it was configured otherwise when it was made.
     fn check(&self, wanted: &Sizes) -> Result<Sizes, LoadError> {
         let entries = |name| Ok(self.info(name)?.max_entries());
-        let sizes =
-            Sizes { buckets: entries(maps::FLOWS)?, epoch_words: entries(maps::EPOCHS)?, cpus: wanted.cpus };
+        let sizes = Sizes { buckets: entries(maps::FLOWS)?, epoch_words: entries(maps::EPOCHS)?, cpus: wanted.cpus };
         for shape in shapes(&sizes) {
             if let Some(what) = shape.difference(&self.info(shape.name)?) {
                 return Err(LoadError::Map { path: self.map(shape.name), what });

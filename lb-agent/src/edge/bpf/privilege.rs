@@ -13,7 +13,7 @@ const CAP_BPF: u32 = 39;
 ///
 /// # Errors
 /// [`LoadError::Privilege`] with the names of those that are missing.
-pub fn check() -> Result<(), LoadError> {
+pub(super) fn check() -> Result<(), LoadError> {
     // Without /proc nothing is known; the kernel will say.
     let Some(effective) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(effective) else {
         return Ok(());

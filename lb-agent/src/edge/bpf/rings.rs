@@ -19,11 +19,11 @@ use super::pin::{Pins, remove};
 use crate::pure::tables::ServiceId;
 
 /// A ring's slots.
-pub type Slots = Arc<Mapped<AtomicU32>>;
+pub(super) type Slots = Arc<Mapped<AtomicU32>>;
 
 /// The rings, as one reader or writer sees them.
 #[derive(Debug)]
-pub struct Rings {
+pub(super) struct Rings {
     /// Service id → id of the inner map. aya's `ArrayOfMaps` can neither delete nor read an id; the system calls are those of
     /// a hash with 32-bit keys and values.
     outer: HashMap<MapData, u32, u32>,
@@ -36,7 +36,7 @@ impl Rings {
     ///
     /// # Errors
     /// Where it is not pinned.
-    pub fn open(pins: &Pins) -> Result<Self, LoadError> {
+    pub(super) fn open(pins: &Pins) -> Result<Self, LoadError> {
         let outer = pins.open(maps::RINGS)?;
         let outer = HashMap::try_from(Map::HashMap(outer))
             .map_err(|e| LoadError::Map { path: pins.map(maps::RINGS), what: e.to_string() })?;
@@ -47,7 +47,7 @@ impl Rings {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn get(&mut self, service: ServiceId) -> io::Result<Option<Slots>> {
+    pub(super) fn get(&mut self, service: ServiceId) -> io::Result<Option<Slots>> {
         let id = match self.outer.get(&u32::from(service), 0) {
             Ok(id) => id,
             Err(MapError::KeyNotFound) => {
@@ -70,7 +70,7 @@ impl Rings {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn all(&mut self) -> io::Result<Vec<(ServiceId, Slots)>> {
+    pub(super) fn all(&mut self) -> io::Result<Vec<(ServiceId, Slots)>> {
         let mut found = Vec::new();
         for service in (0..MAX_SERVICES).filter_map(|n| ServiceId::try_from(n).ok()) {
             if let Some(slots) = self.get(service)? {
@@ -85,13 +85,13 @@ impl Rings {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn create(&mut self, service: ServiceId, slots: &[u32]) -> io::Result<()> {
+    pub(super) fn create(&mut self, service: ServiceId, slots: &[u32]) -> io::Result<()> {
         let value = u32::try_from(size_of::<Ring>()).map_err(io::Error::other)?;
         let key = u32::try_from(size_of::<u32>()).map_err(io::Error::other)?;
         let shape =
             aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, key, value, 1, BPF_F_MMAPABLE);
         let map = MapData::create(shape, "weir_ring", None).map_err(|e| io_error(&e))?;
-        let mapped = Mapped::new(&map)?;
+        let mapped: Mapped<AtomicU32> = Mapped::new(&map)?;
         for (place, slot) in mapped.iter().zip(slots.iter().take(RING_SIZE)) {
             place.store(*slot, Ordering::Relaxed);
         }
@@ -109,7 +109,7 @@ impl Rings {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn remove(&mut self, service: ServiceId) -> io::Result<()> {
+    pub(super) fn remove(&mut self, service: ServiceId) -> io::Result<()> {
         let _closed = self.open.remove(&service);
         absent_is_fine(self.outer.remove(&u32::from(service)))?;
         remove(&self.pins.ring(service)).map_err(io::Error::other)

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
@@ -16,18 +14,18 @@ const ANSWER: usize = 64 << 10;
 
 /// The XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttachedXdp {
+pub(super) struct AttachedXdp {
     /// Its id.
-    pub program: u32,
+    pub(super) program: u32,
     /// Whether the driver runs it, rather than the generic hook.
-    pub native: bool,
+    pub(super) native: bool,
 }
 
 /// Which XDP program runs on an interface; `None`: none.
 ///
 /// # Errors
 /// What the kernel said; `NotFound` or `ENODEV` where there is no such interface.
-pub fn attached_xdp(ifindex: u32) -> io::Result<Option<AttachedXdp>> {
+pub(super) fn attached_xdp(ifindex: u32) -> io::Result<Option<AttachedXdp>> {
     let mut request = LinkMessage::default();
     request.header.index = ifindex;
     let Some(RouteNetlinkMessage::NewLink(link)) = ask(RouteNetlinkMessage::GetLink(request), NLM_F_REQUEST)? else {
@@ -48,7 +46,7 @@ pub fn attached_xdp(ifindex: u32) -> io::Result<Option<AttachedXdp>> {
 ///
 /// # Errors
 /// What the kernel said.
-pub fn remove_clsact(ifindex: u32) -> io::Result<()> {
+pub(super) fn remove_clsact(ifindex: u32) -> io::Result<()> {
     let mut request = TcMessage::default();
     request.header.index = i32::try_from(ifindex).map_err(io::Error::other)?;
     request.header.parent = TcHandle::CLSACT;

@@ -15,7 +15,7 @@ use super::leftovers::replace;
 ///
 /// # Errors
 /// Where the file cannot be read or written.
-pub fn choose(state_dir: &Path, fresh: Seed) -> Result<(Seed, Option<String>), LoadError> {
+pub(super) fn choose(state_dir: &Path, fresh: Seed) -> Result<(Seed, Option<String>), LoadError> {
     let file = state_dir.join("seed");
     let problem = match fs::read_to_string(&file) {
         Ok(text) => match parse(&text) {
@@ -33,7 +33,7 @@ pub fn choose(state_dir: &Path, fresh: Seed) -> Result<(Seed, Option<String>), L
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn keep(state_dir: &Path, seed: &Seed) -> Result<(), LoadError> {
+pub(super) fn keep(state_dir: &Path, seed: &Seed) -> Result<(), LoadError> {
     let file = state_dir.join("seed");
     if fs::read_to_string(&file).ok().and_then(|text| parse(&text)).as_ref() == Some(seed) {
         return Ok(());

@@ -77,10 +77,11 @@ impl BpfSweeper {
         let mut services = vec![ServiceInfo::unknown()];
         let mut numbers = BTreeMap::new();
         for (id, entry) in &request.services {
-            let ring = if request.in_transition.contains(id) { self.rings.get(*id)? } else { None };
+            let in_transition = request.in_transition.contains(id);
             let forget = request.forget.get(id).cloned();
+            let ring = if in_transition || forget.is_some() { self.rings.get(*id)? } else { None };
             let _first = numbers.insert(*id, services.len());
-            services.push(ServiceInfo { entry: *entry, ring, forget, blocked: SlotSet::default() });
+            services.push(ServiceInfo { entry: *entry, in_transition, ring, forget, blocked: SlotSet::default() });
         }
         for (owner, (info, counts)) in self.owners.iter_mut().zip(&mut self.counts).enumerate() {
             let entry = backend(&self.backends, owner).unwrap_or_default();
@@ -153,15 +154,16 @@ impl Sweeper for BpfSweeper {
         }
         let blocked = services
             .into_iter()
-            .filter(|service| service.ring.is_some())
+            .filter(|service| service.in_transition)
             .map(|service| (service.entry.id, service.blocked))
             .collect();
+        let forgot = request.forget.keys().filter(|id| request.services.contains_key(id)).copied().collect();
         let counters = self.counters.per_owner(&self.backends);
         let verdicts = self.counters.verdicts();
         let took = monotonic().map_err(told(maps::FLOWS))?.saturating_sub(started);
         let table = TableUse { used, room: self.flows.len() as u64 };
         let walked_reply_maps = request.walk_reply_maps;
-        Ok(SweepReport { started, took, flows, blocked, counters, verdicts, walked_reply_maps, table })
+        Ok(SweepReport { started, took, flows, blocked, counters, verdicts, walked_reply_maps, forgot, table })
     }
 }
 
@@ -206,6 +208,7 @@ impl From<Counts> for FlowCounts {
 
 struct ServiceInfo {
     entry: ServiceEntry,
+    in_transition: bool,
     ring: Option<Slots>,
     forget: Option<SlotSet>,
     blocked: SlotSet,
@@ -213,11 +216,17 @@ struct ServiceInfo {
 
 impl ServiceInfo {
     fn unknown() -> Self {
-        Self { entry: UNKNOWN, ring: None, forget: None, blocked: SlotSet::default() }
+        Self { entry: UNKNOWN, in_transition: false, ring: None, forget: None, blocked: SlotSet::default() }
+    }
+
+    /// A slot of its ring now; a settled one where it has no ring any more.
+    fn slot(&self, number: u32) -> Slot {
+        let slot = self.ring.as_ref().and_then(|ring| ring.get(number as usize));
+        Slot(slot.map_or(0, |slot| slot.load(Ordering::Acquire)))
     }
 
     fn flags(&self) -> u16 {
-        (if self.ring.is_some() { IN_TRANSITION } else { 0 }) | (if self.forget.is_some() { FORGET } else { 0 })
+        (if self.in_transition { IN_TRANSITION } else { 0 }) | (if self.forget.is_some() { FORGET } else { 0 })
     }
 }
 
@@ -288,8 +297,12 @@ impl Walk<'_> {
         if info.flags & MAYBE_DEAD != 0 && !self.is_alive(entry.owner()) {
             return true;
         }
-        let forget = self.services.get(usize::from(info.service)).and_then(|s| s.forget.as_ref());
-        forget.is_some_and(|slots| slots.contains(slot_of(entry.tag(), info.flags & BY_SOURCE != 0)))
+        let number = slot_of(entry.tag(), info.flags & BY_SOURCE != 0);
+        self.services.get(usize::from(info.service)).is_some_and(|service| {
+            let forget = service.forget.as_ref().is_some_and(|slots| slots.contains(number));
+            // The entry was read before the slot is: one that belongs to a new transition is never taken for an old one's.
+            forget && !service.slot(number).in_transition()
+        })
     }
 
     fn is_alive(&self, owner: Owner) -> bool {
@@ -322,8 +335,7 @@ impl Walk<'_> {
             return;
         };
         let number = slot_of(entry.tag(), info.flags & BY_SOURCE != 0);
-        let slot = service.ring.as_ref().and_then(|ring| ring.get(number as usize));
-        let slot = Slot(slot.map_or(0, |slot| slot.load(Ordering::Acquire)));
+        let slot = service.slot(number);
         if slot.in_transition() && slot.current() != entry.owner() {
             service.blocked.insert(number);
         }

@@ -15,7 +15,6 @@ use lb_common::reply::{
     FragmentEntry, FragmentKey, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::slot::Owner;
-use lb_common::sweep::{fragment_expired, snat_expired};
 
 use super::error::LoadError;
 use super::maps::{absent_is_fine, hash, io_error};
@@ -24,7 +23,7 @@ use crate::pure::sweep::{FlowCounts, SweepRequest};
 
 /// The maps, and what looked lost last time.
 #[derive(Debug)]
-pub struct ReplyMaps {
+pub(super) struct ReplyMaps {
     forward: HashMap<MapData, SnatForwardKey, SnatForwardEntry>,
     reverse: HashMap<MapData, SnatReverseKey, SnatReverseEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
@@ -74,7 +73,7 @@ impl ReplyMaps {
             let found = get(&self.forward, &forward)?.filter(|f| f.port == key.snat_port);
             let purge = request.purge.contains(&entry.owner);
             let service = request.services.get(&entry.service);
-            let ended = found.is_some_and(|f| service.is_some_and(|service| snat_expired(&f, now, service)));
+            let ended = found.is_some_and(|f| service.is_some_and(|service| f.is_free(now, service.idle_ticks)));
             let gone = match found {
                 Some(_) if purge || ended => self.remove_pair(&key, &forward, now, request, purge)?,
                 None if purge || self.lost_reverse.contains(&key) => {
@@ -109,7 +108,8 @@ impl ReplyMaps {
         purge: bool,
     ) -> io::Result<bool> {
         let over = |entry: &SnatForwardEntry| {
-            purge || request.services.get(&forward.service).is_some_and(|service| snat_expired(entry, now, service))
+            purge
+                || request.services.get(&forward.service).is_some_and(|service| entry.is_free(now, service.idle_ticks))
         };
         if get(&self.forward, forward)?.is_some_and(|entry| !over(&entry)) {
             return Ok(false);
@@ -148,7 +148,7 @@ impl ReplyMaps {
             let Some(entry) = get(&self.fragments, &key)? else {
                 continue;
             };
-            if fragment_expired(&entry, now) || request.purge.contains(&entry.owner) {
+            if entry.is_over(now) || request.purge.contains(&entry.owner) {
                 absent_is_fine(self.fragments.remove(&key))?;
             } else if entry.owner != lb_common::slot::NOBODY {
                 flows.entry(entry.owner).or_default().named += 1;
