@@ -260,7 +260,7 @@ fn kernels_without_tcx_get_a_filter_that_outlives_the_agent_and_ends_with_unload
     let build = Build { tc: TcWay::Filter, ..Build::embedded() };
     for _ in 0..2 {
         drop(host.open_build(&["a0"], &build).unwrap());
-        assert_eq!(filters(&host).matches("weir_reply").count(), 1, "{}", filters(&host));
+        assert_eq!(filters(&host).matches("handle 0x1 weir_reply").count(), 1, "{}", filters(&host));
         assert!(qdiscs().contains("clsact"));
     }
     bpf::unload(&host.agent).unwrap();
@@ -296,7 +296,8 @@ fn unload_leaves_no_program_map_link_or_mount() {
     let deadline = Instant::now() + Duration::from_secs(10);
     let left = || {
         let maps = maps.iter().filter(|id| MapInfo::from_id(**id).is_ok()).count();
-        let all: Vec<u32> = aya::programs::loaded_programs().filter_map(Result::ok).map(|p: ProgramInfo| p.id()).collect();
+        let all: Vec<u32> =
+            aya::programs::loaded_programs().filter_map(Result::ok).map(|p: ProgramInfo| p.id()).collect();
         let links = aya::programs::loaded_links().filter_map(Result::ok).filter(|l| l.id() == link.0).count();
         (maps, programs.iter().filter(|id| all.contains(id)).count(), links)
     };

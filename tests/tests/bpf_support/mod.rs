@@ -1,9 +1,10 @@
 //! What the tests of the BPF edge stand on: a network namespace of the test's own thread, and a configuration of its own.
-#![allow(dead_code, clippy::allow_attributes, reason = "every test crate uses another part of it")]
+#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "every test crate uses another part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, MapInfo};
 use aya::programs::ProgramInfo;
@@ -23,7 +24,8 @@ pub struct Host {
 impl Host {
     /// Moves this thread into a network namespace of its own; it and what is in it end with the thread.
     pub fn new() -> Self {
-        unshare(CloneFlags::CLONE_NEWNET).expect("tests of the kernel side need root: run them with `cargo xtask test`");
+        unshare(CloneFlags::CLONE_NEWNET)
+            .expect("tests of the kernel side need root: run them with `cargo xtask test`");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = PathBuf::from(format!("/run/weir-bpf-{}-{number}", std::process::id()));
         let agent = AgentConfig {
@@ -94,8 +96,14 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Err(e) = bpf::unload(&self.agent) {
-            eprintln!("left behind in {}: {e}", self.root.display());
+        // Another test's child, between fork and exec, may hold our descriptors for a moment.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while let Err(e) = bpf::unload(&self.agent) {
+            if Instant::now() > deadline {
+                eprintln!("left behind in {}: {e}", self.root.display());
+                break;
+            }
+            std::thread::yield_now();
         }
         let _gone = std::fs::remove_dir_all(&self.root);
     }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount, umount};
@@ -15,6 +16,10 @@ use super::leftovers::Leftovers;
 
 /// Where the world expects the bpffs; sysfs allows no other directory there.
 const USUAL: &str = "/sys/fs/bpf";
+
+/// How long to wait for whoever just looks around on a bpffs (`ls`, or a child between fork and exec) before leaving it mounted.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(1);
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
 
 /// An exclusive hold on a directory; the kernel gives it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -116,10 +121,14 @@ fn make(dir: &Path, leftovers: &mut Leftovers) -> Result<(), LoadError> {
 }
 
 fn unmount(at: &Path) -> Result<(), LoadError> {
-    match umount(at) {
-        // Somebody looks at it just now: it stays, as on every host that mounts it at boot.
-        Ok(()) | Err(nix::Error::EBUSY) => Ok(()),
-        Err(source) => Err(file_error("unmount", at, source.into())),
+    let deadline = Instant::now() + UNMOUNT_PATIENCE;
+    loop {
+        match umount(at) {
+            Err(nix::Error::EBUSY) if Instant::now() < deadline => std::thread::sleep(UNMOUNT_PAUSE),
+            // Somebody stays there: so does it, as on every host that mounts it at boot.
+            Ok(()) | Err(nix::Error::EBUSY) => return Ok(()),
+            Err(source) => return Err(file_error("unmount", at, source.into())),
+        }
     }
 }
 
@@ -128,8 +137,11 @@ fn is_mount_point(at: &Path) -> bool {
     statfs(at).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC) && at.parent().and_then(device) != device(at)
 }
 
-fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+/// Whether nobody has pinned anything. The kernel itself puts `maps.debug` and `progs.debug` on a fresh bpffs; a dot in its name
+/// tells what is the kernel's, for nobody else may have one (`bpf_lookup`).
+fn is_empty(bpffs: &Path) -> bool {
+    let is_kernels = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains('.');
+    fs::read_dir(bpffs).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_kernels)))
 }
 
 /// Whether the filesystem on `device` is mounted where something sees it that lives longer than this process: in the mount
