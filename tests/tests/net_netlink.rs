@@ -3,8 +3,10 @@
 //! The namespaces have no names: each lives as long as a thread does, so that nothing is left behind, however a test ends.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -187,7 +189,7 @@ fn lost_notifications_are_made_good() {
         let mut batch = String::new();
         for n in 0_u32..20_000 {
             let [_, a, b, c] = n.to_be_bytes();
-            batch += &format!("neigh add 10.{}.{b}.{c} lladdr 02:00:00:00:00:01 dev h0 nud permanent\n", 100 + a);
+            writeln!(batch, "neigh add 10.{}.{b}.{c} lladdr 02:00:00:00:00:01 dev h0 nud permanent", 100 + a).unwrap();
         }
         batch += "addr add 10.79.0.1/24 dev h0\nlink set h0 mtu 1300\n";
         ip_batch(&batch);
@@ -232,8 +234,10 @@ impl Namespace {
         let (ready, entered) = mpsc::channel();
         drop(thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root: run it with `cargo xtask test`");
-            ready.send(format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid())).unwrap();
-            todo.into_iter().for_each(|work| work());
+            ready.send(format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid())).expect("nobody waits");
+            for work in todo {
+                work();
+            }
         }));
         let namespace = Self { work, path: entered.recv().expect("no namespace") };
         namespace.ip("link set lo up");
@@ -243,12 +247,17 @@ impl Namespace {
     /// Runs `work` in the namespace and waits for it; its panic becomes ours.
     fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
-        self.work.send(Box::new(move || done.send(work()).unwrap())).expect("the namespace's thread is gone");
+        self.work
+            .send(Box::new(move || done.send(work()).expect("nobody waits")))
+            .expect("the namespace's thread is gone");
         result.recv().expect("failed inside the namespace (see above)")
     }
 
     fn block_on<F: Future<Output = T>, T: Send + 'static>(&self, work: impl FnOnce() -> F + Send + 'static) -> T {
-        self.run(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work()))
+        self.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("no runtime");
+            runtime.block_on(work())
+        })
     }
 
     /// Follows the network of this namespace while `work` runs in it.
@@ -261,7 +270,7 @@ impl Namespace {
         self.block_on(move || async move {
             let (watched, receiver) = watch::channel(watched);
             let shutdown = CancellationToken::new();
-            let network = netlink::start(receiver, shutdown.clone()).await.unwrap();
+            let network = netlink::start(receiver, shutdown.clone()).await.expect("cannot follow");
             work(Followed { network, watched, shutdown }).await
         })
     }
@@ -287,15 +296,15 @@ impl Namespace {
     }
 
     fn write(&self, path: &'static str, text: &'static str) {
-        self.run(move || std::fs::write(path, text).unwrap());
+        self.run(move || std::fs::write(path, text).expect(path));
     }
 
     fn mac(&self, device: &str) -> [u8; 6] {
         let command = format!("ip -brief link show {device}");
         let line = self.run(move || output(&command));
         let mac = line.split_whitespace().nth(2).expect("no MAC address in `ip -brief link`");
-        let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-        bytes.try_into().unwrap()
+        let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect(byte)).collect();
+        bytes.try_into().expect("six bytes")
     }
 }
 
@@ -312,7 +321,7 @@ impl Followed {
     }
 
     fn watch(&self, addresses: &[&str]) {
-        self.watched.send(addresses.iter().map(|address| ip(address)).collect()).unwrap();
+        self.watched.send(addresses.iter().map(|address| ip(address)).collect()).expect("the follower has ended");
     }
 
     async fn until(&mut self, wanted: impl Fn(&NetworkView) -> bool) -> Arc<NetworkView> {
@@ -333,7 +342,7 @@ fn is_resolved(hop: &NextHop) -> bool {
 }
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect(text)
 }
 
 /// Runs `ip` in the calling thread's namespace.
@@ -343,14 +352,13 @@ fn ip_here(arguments: &str) {
 
 fn output(command: &str) -> String {
     let mut words = command.split_whitespace();
-    let done = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    let done = Command::new(words.next().expect("no command")).args(words).output().expect(command);
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
+    String::from_utf8(done.stdout).expect("not text")
 }
 
 fn ip_batch(lines: &str) {
-    use std::io::Write as _;
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("no ip");
+    child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("ip reads");
+    assert!(child.wait().expect("ip ends").success());
 }
