@@ -28,11 +28,16 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Asks for what `table` needs and lacks; gives up what is ours and no longer needed. Neighbours that
-    /// nobody answers for are asked for again by calling this every [`RETRY`].
+    /// Asks for what `table` needs and lacks; gives up what was asked for and is no longer needed. Neighbours that nobody
+    /// answers for are asked for again by calling this every [`RETRY`].
     pub(super) async fn tend(&mut self, table: &Table, requests: &mut Requests) -> Result<(), NetlinkError> {
         let now = Instant::now();
         let needed = table.needed();
+        // Not whatever is marked as ours: a second agent on this host (with pins of its own) marks its neighbours likewise, and the
+        // two would take them from each other for ever.
+        for key in self.asked.keys().filter(|key| !needed.contains_key(key) && table.is_ours(key)) {
+            give_up(*key, requests).await?;
+        }
         self.asked.retain(|key, _| needed.contains_key(key));
         for (key, entry) in &needed {
             let since = self.asked.get(key).map(|asked| now.duration_since(*asked));
@@ -40,9 +45,6 @@ impl Keeper {
                 let _before: Option<Instant> = self.asked.insert(*key, now);
                 ask(*key, requests).await?;
             }
-        }
-        for key in table.ours().filter(|key| !needed.contains_key(key)) {
-            give_up(key, requests).await?;
         }
         Ok(())
     }
