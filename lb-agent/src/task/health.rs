@@ -14,6 +14,7 @@ use super::clock::Clock;
 use crate::edge::probe::{Prober, Target};
 use crate::pure::health::{Begin, HealthMachine};
 use crate::pure::ledger::ProbeTarget;
+use crate::pure::model::ProbeOutcome;
 
 /// One backend that is being probed.
 struct Probed {
@@ -82,6 +83,9 @@ async fn probe(
             continue;
         }
         let outcome = prober.probe(at.clone()).await;
+        if let ProbeOutcome::NotRun { reason } = &outcome {
+            tracing::warn!("cannot probe {} from this host: {reason}. Its state stays as it is", target.addr);
+        }
         if let Some(change) = machine.observe(&outcome, clock.now()) {
             let fact = Fact::Health { owner, round: target.round, change };
             if facts.send(fact).await.is_err() {
