@@ -47,8 +47,9 @@ pub fn endpoint(key: &ServiceKey) -> Endpoint {
     endpoint_of(SocketAddr::new(key.vip, key.port), key.protocol.number())
 }
 
-/// A service as the packet path sees it.
-pub fn service_entry(service: &Service) -> ServiceEntry {
+/// A service as the packet path sees it. Only the first packet of an epoch refreshes a flow's time, so a flow may have spoken
+/// up to one epoch later than its entry says: an entry is silent for good one epoch after the idle timeout.
+pub fn service_entry(service: &Service, epoch_shift: u32) -> ServiceEntry {
     let spec = &service.spec;
     let (first, last) = (spec.snat_ports.0.get(), spec.snat_ports.1.get());
     ServiceEntry {
@@ -70,7 +71,7 @@ pub fn service_entry(service: &Service) -> ServiceEntry {
         },
         flags: if spec.snat { SERVICE_SNAT } else { 0 },
         syn_ticks: ticks(spec.timeouts.syn),
-        idle_ticks: ticks(spec.idle_timeout()),
+        idle_ticks: ticks(spec.idle_timeout()).saturating_add(1 << epoch_shift.min(12)),
         fin_ticks: ticks(spec.timeouts.fin),
         snat_port_first: first,
         snat_port_count: last.saturating_sub(first).saturating_add(1),
@@ -105,7 +106,7 @@ pub fn announced(ledger: &Ledger) -> BTreeSet<(IpAddr, u32, [u8; 6])> {
 }
 
 /// Largest shift whose epoch fits `EPOCHS_PER_IDLE` times into every idle timeout.
-fn epoch_shift(ledger: &Ledger) -> u32 {
+pub fn epoch_shift(ledger: &Ledger) -> u32 {
     let shortest = ledger.services().values().map(|s| ticks(s.spec.idle_timeout())).min().unwrap_or(u16::MAX);
     (shortest / EPOCHS_PER_IDLE).max(1).ilog2()
 }
@@ -123,7 +124,7 @@ fn add_network(tables: &mut Tables, ledger: &Ledger) {
 
 fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Duration) {
     let spec = &service.spec;
-    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service));
+    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service, tables.epoch_shift));
     let _ = tables.rings.insert(service.id);
     if !service.turns.is_empty() {
         let _ = tables.schedules.insert(service.id, service.turns.clone());

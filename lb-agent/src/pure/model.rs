@@ -297,6 +297,9 @@ pub mod duration_text {
     use std::time::Duration;
 
     /// Writes the duration in humantime's form.
+    ///
+    /// # Errors
+    /// The serializer's own.
     pub fn serialize<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&humantime::format_duration(*d))
     }

@@ -32,11 +32,11 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let prober = Arc::new(prober);
-    let mut probed: BTreeMap<Owner, Probed> = BTreeMap::new();
+    let mut under_way: BTreeMap<Owner, Probed> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let wanted = targets.borrow_and_update().clone();
-        probed.retain(|owner, p| {
+        under_way.retain(|owner, p| {
             let stays = wanted.get(owner).is_some_and(|w| w.is_same_check(&p.target));
             if !stays {
                 p.task.abort();
@@ -44,7 +44,7 @@ pub async fn run(
             stays
         });
         for (owner, target) in wanted {
-            let _ = probed.entry(owner).or_insert_with(|| Probed {
+            let _ = under_way.entry(owner).or_insert_with(|| Probed {
                 task: tasks.spawn(probe(
                     Arc::clone(&prober),
                     owner,
