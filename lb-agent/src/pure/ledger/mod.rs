@@ -303,8 +303,9 @@ impl Ledger {
         if walk {
             self.walked = now;
         }
+        let epoch_shift = desired::epoch_shift(self);
         SweepRequest {
-            services: self.services.values().map(|s| (s.id, desired::service_entry(s))).collect(),
+            services: self.services.values().map(|s| (s.id, desired::service_entry(s, epoch_shift))).collect(),
             in_transition: self.services.values().filter(|s| s.ring.in_transition() > 0).map(|s| s.id).collect(),
             forget: self
                 .services
