@@ -69,10 +69,10 @@ impl Slot {
     }
 
     /// Rule 3: `owner` becomes current, and previous is who has the untracked flows: the owner when the transition began. A
-    /// slot that had aged begins anew.
+    /// slot that had aged begins anew. Where nobody has any, those that come will be `owner`'s.
     #[inline(always)]
     pub const fn change_to(self, owner: Owner) -> Self {
-        let previous = self.untracked();
+        let previous = if self.untracked() == NOBODY { owner } else { self.untracked() };
         Self(owner as u32 & OWNER_MASK | (previous as u32) << PREVIOUS_SHIFT | IN_TRANSITION)
     }
 
@@ -128,6 +128,12 @@ mod tests {
         assert_eq!((s.previous(), s.untracked()), (3, 4));
         let s = s.change_to(5);
         assert_eq!((s.current(), s.previous(), s.in_transition(), s.aged()), (5, 4, true, false));
+    }
+
+    #[test]
+    fn an_empty_pools_first_owner_keeps_its_untracked_flows_when_another_comes() {
+        let s = Slot::settled(NOBODY).change_to(3).change_to(4);
+        assert_eq!((s.current(), s.untracked()), (4, 3));
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(crate) fn run() -> Result<()> {
         bail!("loading BPF programs takes root. Run `sudo -E env PATH=\"$PATH\" cargo xtask verify`");
     }
     setup::run()?;
-    run_command(cargo().args(["build", "--package=lb-agent"]))?;
+    // The build script is what we are after.
+    run_command(cargo().args(["check", "--package=lb-agent", "--lib"]))?;
     let bpftool = find_program("bpftool").context("bpftool is missing. Run `cargo xtask setup`")?;
     let pins = PinDirectory::mount()?;
     let output = Command::new(bpftool)

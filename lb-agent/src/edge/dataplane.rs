@@ -10,18 +10,33 @@ use crate::pure::tables::{Observed, Op};
 /// The single writer's handle on the maps.
 pub trait DataPlane: Send {
     /// Reads back everything that the agent writes.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
     fn observe(&mut self) -> Result<Observed, DataPlaneError>;
     /// Carries out one operation.
+    ///
+    /// # Errors
+    /// A map that refuses; what it held before is still there.
     fn apply(&mut self, op: &Op) -> Result<(), DataPlaneError>;
     /// At most `limit` entries of the flow table that `keep` wants, in table order.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
     fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError>;
     /// What the packet path would do with a packet of this flow now; changes nothing.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError>;
 }
 
 /// Walks the flow table. A second handle, so that a sweep of millions never delays the writer.
 pub trait Sweeper: Send {
     /// Counts, expires, deletes what it is asked to, and sets the loads of least_conn right.
+    ///
+    /// # Errors
+    /// A map that cannot be read or written; the next sweep does the rest.
     fn sweep(&mut self, request: &SweepRequest) -> Result<SweepReport, DataPlaneError>;
 }
 

@@ -12,8 +12,14 @@ const FILE: &str = "runtime.json";
 /// Keeps runtime changes.
 pub trait Journal: Send {
     /// What was saved last; nothing was: no changes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that somebody else wrote.
     fn load(&mut self) -> Result<RuntimeChanges, JournalError>;
     /// Saves all changes; when it returns, they survive a power cut.
+    ///
+    /// # Errors
+    /// A file that cannot be written; what was saved before is still there.
     fn save(&mut self, changes: &RuntimeChanges) -> Result<(), JournalError>;
 }
 
@@ -54,6 +60,9 @@ pub struct FileJournal {
 
 impl FileJournal {
     /// In this directory, which is made where it is missing.
+    ///
+    /// # Errors
+    /// A directory that cannot be made.
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(state_dir).map_err(|source| JournalError::Io {
             operation: "create",

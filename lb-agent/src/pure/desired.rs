@@ -47,8 +47,9 @@ pub fn endpoint(key: &ServiceKey) -> Endpoint {
     endpoint_of(SocketAddr::new(key.vip, key.port), key.protocol.number())
 }
 
-/// A service as the packet path sees it.
-pub fn service_entry(service: &Service) -> ServiceEntry {
+/// A service as the packet path sees it. A flow's entry is refreshed once an epoch, so that a live flow's may be an epoch
+/// older than its silence: it counts as idle that much later, or the table would lose flows that are alive.
+pub fn service_entry(service: &Service, epoch_shift: u32) -> ServiceEntry {
     let spec = &service.spec;
     let (first, last) = (spec.snat_ports.0.get(), spec.snat_ports.1.get());
     ServiceEntry {
@@ -70,7 +71,7 @@ pub fn service_entry(service: &Service) -> ServiceEntry {
         },
         flags: if spec.snat { SERVICE_SNAT } else { 0 },
         syn_ticks: ticks(spec.timeouts.syn),
-        idle_ticks: ticks(spec.idle_timeout()),
+        idle_ticks: ticks(spec.idle_timeout()).saturating_add(1 << epoch_shift),
         fin_ticks: ticks(spec.timeouts.fin),
         snat_port_first: first,
         snat_port_count: last.saturating_sub(first).saturating_add(1),
@@ -105,7 +106,7 @@ pub fn announced(ledger: &Ledger) -> BTreeSet<(IpAddr, u32, [u8; 6])> {
 }
 
 /// Largest shift whose epoch fits `EPOCHS_PER_IDLE` times into every idle timeout.
-fn epoch_shift(ledger: &Ledger) -> u32 {
+pub fn epoch_shift(ledger: &Ledger) -> u32 {
     let shortest = ledger.services().values().map(|s| ticks(s.spec.idle_timeout())).min().unwrap_or(u16::MAX);
     (shortest / EPOCHS_PER_IDLE).max(1).ilog2()
 }
@@ -123,7 +124,7 @@ fn add_network(tables: &mut Tables, ledger: &Ledger) {
 
 fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Duration) {
     let spec = &service.spec;
-    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service));
+    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service, tables.epoch_shift));
     let _ = tables.rings.insert(service.id);
     if !service.turns.is_empty() {
         let _ = tables.schedules.insert(service.id, service.turns.clone());
@@ -291,6 +292,19 @@ mod tests {
         let tables = desired(&ledger(s), Duration::from_secs(100));
         let idle = ticks(Duration::from_secs(60));
         assert!(4 << tables.epoch_shift <= idle && 8 << tables.epoch_shift > idle);
+    }
+
+    #[test]
+    fn a_flow_counts_as_idle_an_epoch_late_because_its_entry_may_be_an_epoch_old() {
+        let mut s = spec("web", &[1]);
+        s.timeouts.idle = Duration::from_secs(3_600);
+        let tables = desired(&ledger(s), Duration::from_secs(100));
+        let entry = tables.services.values().next().expect("one service");
+        assert_eq!(entry.idle_ticks, ticks(Duration::from_secs(3_600)) + (1 << tables.epoch_shift));
+        assert!(
+            entry.idle_ticks < ticks(Duration::MAX),
+            "the longest timeout and its epoch fit into a turn of the clock"
+        );
     }
 
     #[test]

@@ -275,6 +275,11 @@ pub enum ProbeOutcome {
         /// For the operator: "connection refused", "status 503, wanted 200-399".
         reason: String,
     },
+    /// This host could not send it (no descriptor, no free port, a local firewall): it says nothing about the backend.
+    NotRun {
+        /// What the system said.
+        reason: String,
+    },
 }
 
 /// Whether a failed probe was answered: decides where established flows go.
@@ -292,6 +297,9 @@ pub mod duration_text {
     use std::time::Duration;
 
     /// Writes the duration in humantime's form.
+    ///
+    /// # Errors
+    /// The serializer's own.
     pub fn serialize<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&humantime::format_duration(*d))
     }

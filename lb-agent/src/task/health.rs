@@ -14,6 +14,7 @@ use super::clock::Clock;
 use crate::edge::probe::{Prober, Target};
 use crate::pure::health::{Begin, HealthMachine};
 use crate::pure::ledger::ProbeTarget;
+use crate::pure::model::ProbeOutcome;
 
 /// One backend that is being probed.
 struct Probed {
@@ -31,11 +32,11 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let prober = Arc::new(prober);
-    let mut probed: BTreeMap<Owner, Probed> = BTreeMap::new();
+    let mut under_way: BTreeMap<Owner, Probed> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let wanted = targets.borrow_and_update().clone();
-        probed.retain(|owner, p| {
+        under_way.retain(|owner, p| {
             let stays = wanted.get(owner).is_some_and(|w| w.is_same_check(&p.target));
             if !stays {
                 p.task.abort();
@@ -43,7 +44,7 @@ pub async fn run(
             stays
         });
         for (owner, target) in wanted {
-            let _ = probed.entry(owner).or_insert_with(|| Probed {
+            let _ = under_way.entry(owner).or_insert_with(|| Probed {
                 task: tasks.spawn(probe(
                     Arc::clone(&prober),
                     owner,
@@ -82,6 +83,9 @@ async fn probe(
             continue;
         }
         let outcome = prober.probe(at.clone()).await;
+        if let ProbeOutcome::NotRun { reason } = &outcome {
+            tracing::warn!("cannot probe {} from this host: {reason}. Its state stays as it is", target.addr);
+        }
         if let Some(change) = machine.observe(&outcome, clock.now()) {
             let fact = Fact::Health { owner, round: target.round, change };
             if facts.send(fact).await.is_err() {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::process::{cargo, output, run};
-use crate::toolchain;
+use crate::toolchain::Toolchain;
 
 /// The release that the flags below and `lb-agent/build.rs` are written for.
 const VERSION: &str = "0.13.0";
@@ -19,8 +19,7 @@ const KNOWN_LLVMS: RangeInclusive<u32> = 21..=23;
 pub(super) const DEBIAN_LLVM: &str = "llvm-22-dev";
 
 /// Builds and installs it into cargo's bin directory: about a minute.
-pub(super) fn install() -> Result<()> {
-    let compiler = toolchain::find_compiler().context("bpf-linker waits for a compiler for the BPF target")?;
+pub(super) fn install(compiler: &Toolchain) -> Result<()> {
     let oldest = compiler.llvm_major.max(*KNOWN_LLVMS.start());
     let (major, prefix) = (oldest..=*KNOWN_LLVMS.end())
         .find_map(|major| Some((major, find_llvm(major)?)))

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{self, cargo, find_program, is_root, succeeds};
-use crate::toolchain;
+use crate::toolchain::{self, Toolchain};
 
 /// One thing that we take from the machine.
 struct Need {
@@ -44,6 +44,9 @@ const NEEDS: [Need; 6] = [
     Need { what: "curl", find: || program("curl"), packages: &["curl"], only_for_root: true },
 ];
 
+/// A nightly is what rustup publishes the source of `core` with for this purpose; no default is changed.
+const RUSTUP_ARGUMENTS: &str = "toolchain install nightly --profile minimal --component rust-src";
+
 /// Installs what is missing. Fails when something needed cannot be had, and then says what to do by hand.
 pub(crate) fn run() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !report(need)).collect();
@@ -51,15 +54,13 @@ pub(crate) fn run() -> Result<()> {
         let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
         debian::install(&packages)?;
     }
-    if toolchain::find_compiler().is_none() {
-        install_compiler_by_rustup()?;
-    }
+    let compiler = toolchain::find_compiler().map_or_else(install_compiler_by_rustup, Ok)?;
     if toolchain::find_bpf_linker().is_none() {
-        linker::install()?;
+        linker::install(&compiler)?;
     }
     install_cargo_command("fmt", "rustfmt")?;
     install_cargo_command("clippy", "clippy")?;
-    fetch_crates()?;
+    fetch_crates(&compiler)?;
 
     let still: Vec<&Need> = missing.into_iter().filter(|need| (need.find)().is_none()).collect();
     refuse_what_is_missing(&still)
@@ -92,29 +93,31 @@ fn program(name: &str) -> Option<String> {
     find_program(name).map(|path| path.display().to_string())
 }
 
-/// A nightly is what rustup publishes the source of `core` with for this purpose; no default is changed.
-fn install_compiler_by_rustup() -> Result<()> {
+fn install_compiler_by_rustup() -> Result<Toolchain> {
     let by_hand = format!(
-        "No compiler for the BPF target could be installed: it takes rustc 1.{} or newer with the source of core.\n\
-         \x20 Debian 12:  as root, `cargo xtask setup`, or by hand `apt-get install rustc-web rust-web-src {}`\n\
-         \x20 elsewhere:  `rustup toolchain install nightly --profile minimal --component rust-src`\n\
+        "no compiler for the BPF target could be installed: it takes rustc 1.{} or newer with the source of core.\n\
+         \x20 Debian 12:  as root, with bookworm-security among apt's sources: `apt-get install rustc-web rust-web-src {}`\n\
+         \x20 elsewhere:  `rustup {RUSTUP_ARGUMENTS}`\n\
          Then run `cargo xtask setup` again",
         toolchain::OLDEST_RUSTC_MINOR,
         linker::DEBIAN_LLVM
     );
-    if find_program("rustup").is_none() {
+    if find_program("rustup").is_none()
+        || process::run(Command::new("rustup").args(RUSTUP_ARGUMENTS.split(' '))).is_err()
+    {
         bail!(by_hand);
     }
-    let arguments = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
-    process::run(Command::new("rustup").args(arguments)).context(by_hand.clone())?;
-    toolchain::find_compiler().map(|_| ()).context(by_hand)
+    toolchain::find_compiler().context(by_hand)
 }
 
-/// So that building takes no network from here on. Nothing is shown when all are there.
-fn fetch_crates() -> Result<()> {
+/// So that building takes no network from here on. That includes what `core`'s own workspace names: cargo asks the registry for
+/// all of it before it builds `core` alone.
+fn fetch_crates(compiler: &Toolchain) -> Result<()> {
+    let host = format!("{ARCH}-unknown-linux-gnu");
     let fetch = |more: &[&str]| {
-        let mut command = cargo();
-        let _ = command.args(["fetch", "--target"]).arg(format!("{ARCH}-unknown-linux-gnu")).args(more);
+        let mut command = cargo_of(compiler);
+        let _ = command.args(["fetch", "-Zbuild-std=core", "--target", "bpfel-unknown-none", "--target", &host]);
+        let _ = command.args(more);
         command
     };
     if succeeds(&mut fetch(&["--offline"])) {
@@ -122,6 +125,12 @@ fn fetch_crates() -> Result<()> {
         return Ok(());
     }
     process::run(&mut fetch(&[]))
+}
+
+fn cargo_of(compiler: &Toolchain) -> Command {
+    let mut command = Command::new(&compiler.cargo);
+    let _ = command.current_dir(process::workspace()).env("RUSTC", &compiler.rustc).env("RUSTC_BOOTSTRAP", "1");
+    command
 }
 
 fn install_cargo_command(subcommand: &str, component: &str) -> Result<()> {

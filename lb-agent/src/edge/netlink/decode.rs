@@ -30,16 +30,36 @@ pub(super) type NeighbourKey = (u32, IpAddr);
 pub(super) struct Neighbour {
     /// Its MAC address, if the kernel holds it for usable.
     pub(super) mac: Option<[u8; 6]>,
-    /// Not confirmed lately; only interesting where the kernel does not manage it.
-    pub(super) stale: bool,
-    /// The kernel is asking for it now.
-    pub(super) resolving: bool,
+    /// How far its resolution is.
+    pub(super) phase: Phase,
     /// The kernel keeps it fresh by itself.
     pub(super) managed: bool,
-    /// Somebody else's: an operator's static entry, or one of another control plane. Not to be touched.
-    pub(super) foreign: bool,
-    /// Marked as ours.
-    pub(super) ours: bool,
+    /// Who made it.
+    pub(super) owner: Owner,
+}
+
+/// How far the resolution of a neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Known, and confirmed or being confirmed.
+    Fresh,
+    /// Known, and not confirmed lately; only interesting where the kernel does not manage it.
+    Stale,
+    /// Being asked for.
+    Resolving,
+    /// Nobody answered.
+    Failed,
+}
+
+/// Who answers for a neighbour entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The kernel made it as it needed it.
+    Kernel,
+    /// It is marked as ours.
+    Us,
+    /// An operator (static) or another control plane. Not to be touched.
+    Other,
 }
 
 /// The kernel's routing decision for one address.
@@ -167,26 +187,26 @@ fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
         }
     }
     let state = message.header.state;
-    let usable = matches!(
-        state,
+    let phase = match state {
         NeighbourState::Reachable
-            | NeighbourState::Stale
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::Permanent
-            | NeighbourState::Noarp
-    );
-    let ours = protocol == Some(OURS);
+        | NeighbourState::Delay
+        | NeighbourState::Probe
+        | NeighbourState::Permanent
+        | NeighbourState::Noarp => Phase::Fresh,
+        NeighbourState::Stale => Phase::Stale,
+        NeighbourState::Incomplete => Phase::Resolving,
+        _ => Phase::Failed,
+    };
     let fixed = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp)
         || message.header.flags.contains(NeighbourFlags::ExtLearned);
-    let neighbour = Neighbour {
-        mac: mac.filter(|_| usable),
-        stale: state == NeighbourState::Stale,
-        resolving: state == NeighbourState::Incomplete,
-        managed,
-        foreign: fixed || (managed && !ours),
-        ours,
+    let owner = match protocol {
+        _ if fixed => Owner::Other,
+        Some(OURS) => Owner::Us,
+        _ if managed => Owner::Other,
+        _ => Owner::Kernel,
     };
+    let mac = mac.filter(|_| matches!(phase, Phase::Fresh | Phase::Stale));
+    let neighbour = Neighbour { mac, phase, managed, owner };
     Some(((message.header.ifindex, address?), neighbour))
 }
 
@@ -228,5 +248,69 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::neighbour::NeighbourHeader;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_leaves_a_bridge_is_no_interface_that_is_gone() {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        assert_eq!(event(&RouteNetlinkMessage::DelLink(message.clone())), Some(Event::LinkGone(7)));
+        message.header.interface_family = AddressFamily::Bridge;
+        assert_eq!(event(&RouteNetlinkMessage::DelLink(message.clone())), None);
+        message.attributes.push(LinkAttribute::IfName("eth0".into()));
+        assert_eq!(event(&RouteNetlinkMessage::NewLink(message)), None);
+    }
+
+    #[test]
+    fn an_event_without_a_name_changes_no_interface() {
+        assert_eq!(event(&RouteNetlinkMessage::NewLink(LinkMessage::default())), None);
+    }
+
+    #[test]
+    fn the_mac_of_a_failed_neighbour_is_not_used() {
+        let entry = |state| entry(state, NeighbourFlags::empty(), &[]);
+        assert_eq!(entry(NeighbourState::Stale).mac, Some([2; 6]));
+        assert_eq!(entry(NeighbourState::Probe).mac, Some([2; 6]));
+        assert_eq!((entry(NeighbourState::Failed).mac, entry(NeighbourState::Failed).phase), (None, Phase::Failed));
+        assert_eq!((entry(NeighbourState::Incomplete).mac, entry(NeighbourState::None).mac), (None, None));
+    }
+
+    #[test]
+    fn static_learned_and_otherwise_managed_neighbours_belong_to_others() {
+        let (none, managed) = (NeighbourFlags::empty(), NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+        let owner = |state, flags, attributes: &[NeighbourAttribute]| entry(state, flags, attributes).owner;
+        assert_eq!(owner(NeighbourState::Reachable, none, &[]), Owner::Kernel);
+        assert_eq!(owner(NeighbourState::Permanent, none, &[]), Owner::Other);
+        assert_eq!(owner(NeighbourState::Reachable, NeighbourFlags::ExtLearned, &[]), Owner::Other);
+        assert_eq!(owner(NeighbourState::Reachable, none, std::slice::from_ref(&managed)), Owner::Other);
+        assert_eq!(owner(NeighbourState::Reachable, none, &[managed, NeighbourAttribute::Protocol(OURS)]), Owner::Us);
+    }
+
+    #[test]
+    fn an_ipv4_route_may_lead_through_an_ipv6_gateway() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Oif(2));
+        message.attributes.push(RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap())));
+        let gateway = "fe80::1".parse().ok();
+        assert_eq!(route(&message), Route::Via { ifindex: 2, gateway, source: None, mtu: None });
+    }
+
+    fn entry(state: NeighbourState, flags: NeighbourFlags, more: &[NeighbourAttribute]) -> Neighbour {
+        let mut message = NeighbourMessage::default();
+        message.header = NeighbourHeader { state, flags, ifindex: 2, ..NeighbourHeader::default() };
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet("10.1.0.9".parse().unwrap())),
+            NeighbourAttribute::LinkLayerAddress(vec![2; 6]),
+        ];
+        message.attributes.extend_from_slice(more);
+        neighbour(&message).unwrap().1
     }
 }

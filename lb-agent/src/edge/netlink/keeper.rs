@@ -8,7 +8,7 @@ use netlink_packet_route::route::RouteProtocol;
 use tokio::time::Instant;
 
 use super::NetlinkError;
-use super::decode::{Event, Neighbour, NeighbourKey};
+use super::decode::{Event, Neighbour, NeighbourKey, Owner, Phase};
 use super::socket::{Denial, Requests};
 use super::table::Table;
 
@@ -28,11 +28,16 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Asks for what `table` needs and lacks; gives up what is ours and no longer needed. Neighbours that
-    /// nobody answers for are asked for again by calling this every [`RETRY`].
+    /// Asks for what `table` needs and lacks; gives up what was asked for and is no longer needed. Neighbours that nobody
+    /// answers for are asked for again by calling this every [`RETRY`].
     pub(super) async fn tend(&mut self, table: &Table, requests: &mut Requests) -> Result<(), NetlinkError> {
         let now = Instant::now();
         let needed = table.needed();
+        // Not whatever is marked as ours: a second agent on this host (with pins of its own) marks its neighbours likewise, and the
+        // two would take them from each other for ever.
+        for key in self.asked.keys().filter(|key| !needed.contains_key(key) && table.is_ours(key)) {
+            give_up(*key, requests).await?;
+        }
         self.asked.retain(|key, _| needed.contains_key(key));
         for (key, entry) in &needed {
             let since = self.asked.get(key).map(|asked| now.duration_since(*asked));
@@ -40,9 +45,6 @@ impl Keeper {
                 let _before: Option<Instant> = self.asked.insert(*key, now);
                 ask(*key, requests).await?;
             }
-        }
-        for key in table.ours().filter(|key| !needed.contains_key(key)) {
-            give_up(key, requests).await?;
         }
         Ok(())
     }
@@ -55,22 +57,23 @@ impl Keeper {
 
 /// `since`: time since the kernel was last asked for it; `None`: never.
 fn wants_asking(entry: Option<Neighbour>, since: Option<Duration>) -> bool {
-    let Some(since) = since else { return !entry.is_some_and(|entry| entry.foreign) };
-    match entry {
-        Some(entry) if entry.foreign || entry.resolving => false,
-        Some(Neighbour { mac: Some(_), stale, managed, .. }) => stale && !managed && since >= CONFIRM,
-        Some(_) | None => since >= RETRY,
+    match (entry, since) {
+        (Some(Neighbour { owner: Owner::Other, .. }), _) => false,
+        (_, None) => true,
+        (Some(Neighbour { phase: Phase::Fresh | Phase::Resolving, .. }), _) => false,
+        (Some(Neighbour { phase: Phase::Stale, managed, .. }), Some(since)) => !managed && since >= CONFIRM,
+        (Some(Neighbour { phase: Phase::Failed, .. }) | None, Some(since)) => since >= RETRY,
     }
 }
 
 async fn ask(key: NeighbourKey, requests: &mut Requests) -> Result<(), NetlinkError> {
     match requests.manage_neighbour(key).await {
-        Ok(()) => Ok(()),
         Err(Denial::Refused(source)) if source.kind() == io::ErrorKind::PermissionDenied => {
             Err(NetlinkError::Neighbour { address: key.1, ifindex: key.0, source })
         }
-        // The interface went down or away in the meantime: the event that says so is on its way.
-        Err(Denial::Refused(_)) => Ok(()),
+        // Refused: the interface went down or away in the meantime, and the event that says so is on its way; or the kernel's
+        // table is full, and the next try may find room.
+        Ok(()) | Err(Denial::Refused(_)) => Ok(()),
         Err(Denial::Broken(error)) => Err(error),
     }
 }
@@ -87,7 +90,7 @@ async fn give_up(key: NeighbourKey, requests: &mut Requests) -> Result<(), Netli
 pub(super) async fn release(requests: &mut Requests) -> Result<usize, NetlinkError> {
     let mut released = 0;
     for event in requests.dump_neighbours().await? {
-        if let Event::Neighbour(key, Neighbour { ours: true, .. }) = event {
+        if let Event::Neighbour(key, Neighbour { owner: Owner::Us, .. }) = event {
             give_up(key, requests).await?;
             released += 1;
         }
@@ -99,42 +102,39 @@ pub(super) async fn release(requests: &mut Requests) -> Result<usize, NetlinkErr
 mod tests {
     use super::*;
 
-    const FRESH: Neighbour = Neighbour {
-        mac: Some([2, 0, 0, 0, 0, 9]),
-        stale: false,
-        resolving: false,
-        managed: true,
-        foreign: false,
-        ours: true,
-    };
+    const FRESH: Neighbour =
+        Neighbour { mac: Some([2, 0, 0, 0, 0, 9]), phase: Phase::Fresh, managed: true, owner: Owner::Us };
 
     #[test]
     fn a_neighbour_is_asked_for_once_and_then_left_to_the_kernel() {
         assert!(wants_asking(None, None));
         assert!(wants_asking(Some(FRESH), None), "it is there by chance: it has to be put under management");
         assert!(!wants_asking(Some(FRESH), Some(Duration::from_secs(60))));
-        assert!(!wants_asking(Some(Neighbour { stale: true, ..FRESH }), Some(Duration::from_secs(60))));
+        assert!(!wants_asking(Some(Neighbour { phase: Phase::Stale, ..FRESH }), Some(Duration::from_secs(60))));
     }
 
     #[test]
     fn a_neighbour_that_nobody_answers_for_is_asked_for_every_second() {
-        let failed = Neighbour { mac: None, ..FRESH };
+        let failed = Neighbour { mac: None, phase: Phase::Failed, ..FRESH };
         assert!(!wants_asking(Some(failed), Some(Duration::from_millis(900))));
         assert!(wants_asking(Some(failed), Some(RETRY)));
         assert!(wants_asking(None, Some(RETRY)));
-        assert!(!wants_asking(Some(Neighbour { resolving: true, ..failed }), Some(RETRY)), "the kernel is at it");
+        assert!(
+            !wants_asking(Some(Neighbour { phase: Phase::Resolving, ..failed }), Some(RETRY)),
+            "the kernel is at it"
+        );
     }
 
     #[test]
     fn an_operators_static_entry_is_never_touched() {
-        let foreign = Neighbour { foreign: true, managed: false, ours: false, ..FRESH };
+        let foreign = Neighbour { owner: Owner::Other, managed: false, ..FRESH };
         assert!(!wants_asking(Some(foreign), None));
-        assert!(!wants_asking(Some(Neighbour { stale: true, ..foreign }), Some(Duration::from_secs(60))));
+        assert!(!wants_asking(Some(Neighbour { phase: Phase::Stale, ..foreign }), Some(Duration::from_secs(60))));
     }
 
     #[test]
     fn an_old_kernel_is_asked_to_confirm_what_is_stale() {
-        let stale = Neighbour { stale: true, managed: false, ..FRESH };
+        let stale = Neighbour { phase: Phase::Stale, managed: false, ..FRESH };
         assert!(!wants_asking(Some(stale), Some(RETRY)));
         assert!(wants_asking(Some(stale), Some(CONFIRM)));
     }

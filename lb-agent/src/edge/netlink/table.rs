@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::decode::{Event, Link, Neighbour, NeighbourKey, Route};
+use super::decode::{Event, Link, Neighbour, NeighbourKey, Owner, Route};
 use crate::pure::network::{NetworkView, NextHop};
 
 /// Links, addresses and neighbours as last announced, and the routing decisions as last asked for.
@@ -81,9 +81,9 @@ impl Table {
         keys.map(|key| (key, self.neighbours.get(&key).copied())).collect()
     }
 
-    /// Neighbours that are marked as ours.
-    pub(super) fn ours(&self) -> impl Iterator<Item = NeighbourKey> {
-        self.neighbours.iter().filter(|(_, neighbour)| neighbour.ours).map(|(key, _)| *key)
+    /// Whether the neighbour `key` is there and marked as ours.
+    pub(super) fn is_ours(&self, key: &NeighbourKey) -> bool {
+        self.neighbours.get(key).is_some_and(|neighbour| neighbour.owner == Owner::Us)
     }
 
     /// The view that follows from all this.
@@ -147,6 +147,7 @@ fn same_prefix(a: IpAddr, b: IpAddr, length: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::Phase;
     use super::*;
     use crate::pure::network::{Interface, LinkKind};
 
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_backend_with_a_usable_neighbour_is_resolved() {
-        let table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        let table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         assert_eq!(
             hop(&table),
             NextHop::Resolved {
@@ -171,8 +172,9 @@ mod tests {
 
     #[test]
     fn a_neighbour_that_failed_or_vanished_is_unresolved() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
-        let _routing = table.apply(Event::Neighbour(key(BACKEND), Neighbour { mac: None, ..neighbour() }));
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
+        let _routing =
+            table.apply(Event::Neighbour(key(BACKEND), Neighbour { mac: None, phase: Phase::Failed, ..neighbour() }));
         assert!(matches!(hop(&table), NextHop::Unresolved { ifindex: 2, .. }));
         let _routing = table.apply(Event::NeighbourGone(key(BACKEND)));
         assert!(matches!(hop(&table), NextHop::Unresolved { ifindex: 2, .. }));
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_interface_without_carrier_resolves_nothing_and_needs_no_neighbour() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         let mut down = link();
         down.interface.up = false;
         assert!(table.apply(Event::Link(down)), "an interface that goes down may change routing");
@@ -191,7 +193,8 @@ mod tests {
 
     #[test]
     fn behind_a_gateway_the_gateways_neighbour_counts_and_no_link_is_shared() {
-        let route = Route::Via { ifindex: 2, gateway: ip("10.1.0.254"), source: ip("10.1.0.1"), mtu: Some(1400) };
+        let route =
+            Route::Via { ifindex: 2, gateway: Some(ip("10.1.0.254")), source: Some(ip("10.1.0.1")), mtu: Some(1400) };
         let mut table = table(route);
         assert!(matches!(hop(&table), NextHop::Unresolved { on_link: None, mtu: 1400, .. }));
         let _routing = table.apply(Event::Neighbour(key("10.1.0.254"), neighbour()));
@@ -200,10 +203,9 @@ mod tests {
 
     #[test]
     fn the_mtu_is_the_smallest_known_and_fits_a_packet() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: Some(9000) });
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: Some(9000) });
         assert!(matches!(hop(&table), NextHop::Resolved { mtu: 1500, .. }));
-        table
-            .decided(ip(BACKEND).unwrap(), Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        table.decided(ip(BACKEND), Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         let mut huge = link();
         huge.interface.mtu = 65_536;
         let _routing = table.apply(Event::Link(huge));
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_of_the_interface_is_the_link() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         let address = |text: &str, prefix, ifindex| Event::Address {
             present: true,
             address: text.parse().unwrap(),
@@ -231,13 +233,13 @@ mod tests {
         let mut table = Table::default();
         let _routing = table.apply(Event::Link(link()));
         let far: IpAddr = "203.0.113.5".parse().unwrap();
-        table.decided(far, Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        table.decided(far, Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         assert!(matches!(table.view().next_hops[&far], NextHop::Unresolved { on_link: Some(32), .. }));
     }
 
     #[test]
     fn tunnels_need_no_neighbour() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         let _routing = table.apply(Event::Link(Link { no_arp: true, ..link() }));
         let _routing = table.apply(Event::NeighbourGone(key(BACKEND)));
         assert!(matches!(hop(&table), NextHop::Resolved { dst_mac: [0, 0, 0, 0, 0, 0], .. }));
@@ -246,12 +248,12 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_gone_takes_its_addresses_and_neighbours_along() {
-        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: ip("10.1.0.1"), mtu: None });
+        let mut table = table(Route::Via { ifindex: 2, gateway: None, source: Some(ip("10.1.0.1")), mtu: None });
         assert!(table.apply(Event::LinkGone(2)));
         let view = table.view();
         assert!(view.interfaces.is_empty() && view.addresses.is_empty());
         assert!(matches!(&hop(&table), NextHop::Unroutable { reason } if reason.contains("is gone")));
-        assert_eq!(table.ours().count(), 0);
+        assert!(!table.is_ours(&key(BACKEND)));
     }
 
     #[test]
@@ -268,7 +270,7 @@ mod tests {
         let address = "10.1.0.1".parse().unwrap();
         let _routing = table.apply(Event::Address { present: true, address, prefix: 24, ifindex: 2 });
         let _routing = table.apply(Event::Neighbour(key(BACKEND), neighbour()));
-        table.decided(BACKEND.parse().unwrap(), route);
+        table.decided(ip(BACKEND), route);
         table
     }
 
@@ -285,18 +287,18 @@ mod tests {
     }
 
     fn neighbour() -> Neighbour {
-        Neighbour { mac: Some(MAC), stale: false, resolving: false, managed: true, foreign: false, ours: true }
+        Neighbour { mac: Some(MAC), phase: Phase::Fresh, managed: true, owner: Owner::Us }
     }
 
     fn key(address: &str) -> NeighbourKey {
         (2, address.parse().unwrap())
     }
 
-    fn ip(address: &str) -> Option<IpAddr> {
-        Some(address.parse().unwrap())
+    fn ip(address: &str) -> IpAddr {
+        address.parse().unwrap()
     }
 
     fn hop(table: &Table) -> NextHop {
-        table.view().next_hops[&BACKEND.parse::<IpAddr>().unwrap()].clone()
+        table.view().next_hops[&ip(BACKEND)].clone()
     }
 }

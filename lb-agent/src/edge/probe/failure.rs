@@ -8,25 +8,26 @@ use crate::pure::model::{FailKind, ProbeOutcome};
 /// A failed probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    kind: FailKind,
+    /// `None`: it could not even be sent.
+    kind: Option<FailKind>,
     reason: String,
 }
 
 impl Failure {
     /// The backend's kernel or server spoke.
     pub(super) fn answered(reason: impl Into<String>) -> Self {
-        Self { kind: FailKind::Answered, reason: reason.into() }
+        Self { kind: Some(FailKind::Answered), reason: reason.into() }
     }
 
     /// Nothing came back.
     pub(super) fn silent(reason: impl Into<String>) -> Self {
-        Self { kind: FailKind::Silent, reason: reason.into() }
+        Self { kind: Some(FailKind::Silent), reason: reason.into() }
     }
 
     /// An error of the socket, while connecting or later.
     ///
-    /// Trouble of our own (no descriptor, no free port, a local firewall) says nothing about the backend. It counts as
-    /// answered, because that leaves established flows where they are.
+    /// Trouble of our own (no descriptor, no free port, a local firewall) says nothing about the backend: the probe was not
+    /// run.
     pub(super) fn io(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::answered("connection refused"),
@@ -39,7 +40,7 @@ impl Failure {
             ErrorKind::NetworkDown => Self::silent("network down"),
             // The kernel gave up on retransmissions before our timeout did.
             ErrorKind::TimedOut => Self::silent("connection timed out"),
-            _ => Self::answered(format!("cannot probe from this host: {error}")),
+            _ => Self { kind: None, reason: error.to_string() },
         }
     }
 
@@ -61,7 +62,10 @@ impl Failure {
 
 impl From<Failure> for ProbeOutcome {
     fn from(failure: Failure) -> Self {
-        Self::Fail { kind: failure.kind, reason: failure.reason }
+        match failure.kind {
+            Some(kind) => Self::Fail { kind, reason: failure.reason },
+            None => Self::NotRun { reason: failure.reason },
+        }
     }
 }
 
@@ -72,17 +76,16 @@ mod tests {
     #[test]
     fn unreachable_is_silent_and_refused_is_answered() {
         let kind_of = |kind: ErrorKind| Failure::io(&kind.into()).kind;
-        assert_eq!(kind_of(ErrorKind::HostUnreachable), FailKind::Silent);
-        assert_eq!(kind_of(ErrorKind::NetworkUnreachable), FailKind::Silent);
-        assert_eq!(kind_of(ErrorKind::TimedOut), FailKind::Silent);
-        assert_eq!(kind_of(ErrorKind::ConnectionRefused), FailKind::Answered);
-        assert_eq!(kind_of(ErrorKind::ConnectionReset), FailKind::Answered);
+        assert_eq!(kind_of(ErrorKind::HostUnreachable), Some(FailKind::Silent));
+        assert_eq!(kind_of(ErrorKind::NetworkUnreachable), Some(FailKind::Silent));
+        assert_eq!(kind_of(ErrorKind::TimedOut), Some(FailKind::Silent));
+        assert_eq!(kind_of(ErrorKind::ConnectionRefused), Some(FailKind::Answered));
+        assert_eq!(kind_of(ErrorKind::ConnectionReset), Some(FailKind::Answered));
     }
 
     #[test]
-    fn our_own_trouble_does_not_move_flows_and_says_that_it_is_ours() {
+    fn our_own_trouble_says_nothing_about_the_backend() {
         let failure = Failure::io(&io::Error::from_raw_os_error(libc::EMFILE));
-        assert_eq!(failure.kind, FailKind::Answered);
-        assert!(failure.reason.starts_with("cannot probe from this host"), "{}", failure.reason);
+        assert!(matches!(failure.into(), ProbeOutcome::NotRun { .. }));
     }
 }

@@ -34,15 +34,19 @@ where
         judge(response, wanted).await
     };
     // The connection is driven here and not in a task of its own, so that it ends with the probe. When it is done first (the
-    // server has closed), what it has read is still waiting in the exchange, and so is its error.
+    // server has closed), what it has read is still waiting in the exchange.
+    let mut broken = None;
     let driver = async {
-        drop(connection.await);
+        broken = connection.await.err().map(|error| failure(&error));
         pending::<Infallible>().await
     };
-    tokio::select! {
+    let verdict = tokio::select! {
         verdict = exchange => verdict,
         never = driver => match never {},
-    }
+    };
+    // A connection that broke before the request was taken up (the server spoke first) tells the exchange only that there will
+    // be no answer; why, it keeps for its driver.
+    verdict.map_err(|consequence| broken.unwrap_or(consequence))
 }
 
 fn request(addr: SocketAddr, wanted: &HttpProbe) -> Result<Request<Empty<Bytes>>, Failure> {
@@ -116,10 +120,10 @@ fn range(wanted: &HttpProbe) -> String {
 
 fn failure(error: &hyper::Error) -> Failure {
     if error.is_parse() {
-        Failure::answered("answer is not HTTP/1.1")
+        Failure::answered(format!("answer is not HTTP/1.1: {error}"))
     } else if error.is_incomplete_message() {
         Failure::answered("connection closed before the answer was complete")
     } else {
-        Failure::caused_by(error, "HTTP")
+        Failure::caused_by(error, "answer is not HTTP/1.1")
     }
 }

@@ -155,6 +155,8 @@ impl HealthMachine {
         let change = match outcome {
             ProbeOutcome::Pass { latency } => self.passed(noun, *latency),
             ProbeOutcome::Fail { kind, reason } => self.failed(noun, *kind, reason),
+            // What was not asked was not answered: the judgement stands.
+            ProbeOutcome::NotRun { .. } => None,
         };
         // Start to start: a slow answer does not stretch the interval.
         self.next = Some((self.last_begun + self.spacing(now)).max(now));
@@ -223,6 +225,7 @@ impl Run {
                 self.silent = self.silent.saturating_add(is_silent);
                 self.silent_now = self.silent_now.saturating_add(1) * is_silent;
             }
+            ProbeOutcome::NotRun { .. } => {}
         }
     }
 

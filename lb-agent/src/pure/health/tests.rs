@@ -183,3 +183,11 @@ fn established_flows_stay_where_somebody_answers() {
     assert!(flows_stay(OnDown::Auto, FailKind::Answered) && !flows_stay(OnDown::Auto, FailKind::Silent));
     assert!(flows_stay(OnDown::Keep, FailKind::Silent) && !flows_stay(OnDown::Move, FailKind::Answered));
 }
+
+#[test]
+fn a_probe_that_was_not_run_changes_nothing() {
+    let mut machine = up(2);
+    let not_run = || ProbeOutcome::NotRun { reason: "too many open files".into() };
+    assert_eq!(play(&mut machine, &[not_run(), not_run(), not_run(), refused(), not_run()]), []);
+    assert_eq!(play(&mut machine, &[refused()]).len(), 1, "nor does it begin the count anew");
+}

@@ -20,6 +20,9 @@ use crate::pure::wanted::RuntimeChanges;
 impl Ledger {
     /// A ledger that continues what the maps contain and wants what file and runtime changes say. Services and backends that
     /// nobody wants any more leave as they would have at run time: services at once, backends by a drain.
+    ///
+    /// # Errors
+    /// More services or backends than fit on one host.
     pub fn adopt(
         specs: Vec<ServiceSpec>,
         changes: RuntimeChanges,

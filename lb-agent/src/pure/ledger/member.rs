@@ -174,6 +174,6 @@ impl Member {
             _ => (now, now + timeout),
         };
         self.phase = Phase::Draining { since, deadline, remove };
-        self.reason = if remove { "draining, then removed" } else { "draining" }.to_owned();
+        if remove { "draining, then removed" } else { "draining" }.clone_into(&mut self.reason);
     }
 }

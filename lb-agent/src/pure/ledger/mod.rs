@@ -163,6 +163,9 @@ impl Ledger {
     }
 
     /// Makes the file and the runtime changes what is wanted. All or nothing.
+    ///
+    /// # Errors
+    /// More services or backends than fit on one host; nothing has changed then.
     pub fn want(&mut self, specs: Vec<ServiceSpec>, mut changes: RuntimeChanges, now: Duration) -> Result<(), Refusal> {
         changes.tidy(&specs);
         self.check_room(&specs, &changes)?;
@@ -201,8 +204,8 @@ impl Ledger {
     fn want_service(&mut self, spec: &ServiceSpec, pool: Vec<WantedBackend>, now: Duration) {
         let known = self.services.values().find(|s| s.spec.key == spec.key).map(|s| s.id);
         let id = known.unwrap_or_else(|| {
-            let id = (0..).find(|id| !self.services.contains_key(id)).unwrap_or_default();
-            let ring = RingState::new(&[NOBODY; RING_SIZE], rules(spec), now);
+            let id = (0..ServiceId::MAX).find(|id| !self.services.contains_key(id)).unwrap_or_default();
+            let ring = RingState::new(&vec![NOBODY; RING_SIZE], rules(spec), now);
             // The id may have been another service's until now: what its ring holds is written over.
             let stores = (0_u32..).zip(ring.values()).collect();
             let _ = self.services.insert(id, Service::new(id, spec.clone(), Vec::new(), ring, stores));
@@ -221,7 +224,10 @@ impl Ledger {
         }
     }
 
-    /// What `change` would make of the runtime changes, or why it makes no sense. Changes nothing.
+    /// What `change` would make of the runtime changes. Changes nothing.
+    ///
+    /// # Errors
+    /// Why it makes no sense.
     pub fn prepare(&self, service: &str, addr: SocketAddr, change: &BackendChange) -> Result<RuntimeChanges, Refusal> {
         self.changes.with(&self.specs, service, addr, change)
     }
@@ -303,8 +309,9 @@ impl Ledger {
         if walk {
             self.walked = now;
         }
+        let epoch_shift = desired::epoch_shift(self);
         SweepRequest {
-            services: self.services.values().map(|s| (s.id, desired::service_entry(s))).collect(),
+            services: self.services.values().map(|s| (s.id, desired::service_entry(s, epoch_shift))).collect(),
             in_transition: self.services.values().filter(|s| s.ring.in_transition() > 0).map(|s| s.id).collect(),
             forget: self
                 .services

@@ -55,7 +55,7 @@ fn judge(l: &mut Ledger, last: u8, to: Option<FailKind>, now: Duration) {
 /// A sweep that began 100 ms before `now` and saw `flows` active on each of the owners named, and nobody elsewhere.
 fn sweep(l: &mut Ledger, flows: &[(Owner, u64)], now: Duration) {
     let report = SweepReport {
-        started: now - Duration::from_millis(100),
+        started: now.saturating_sub(Duration::from_millis(100)),
         flows: flows.iter().map(|(o, n)| (*o, FlowCounts { active: *n, named: *n, ..FlowCounts::default() })).collect(),
         blocked: l.sweep_request(now).in_transition.into_iter().map(|id| (id, SlotSet::default())).collect(),
         walked_reply_maps: true,

@@ -28,7 +28,9 @@ impl Maps {
             Op::RemoveRing(id) => drop(self.slots.remove(id)),
             Op::StoreSlots(id, changes) => {
                 let ring = self.slots.get_mut(id).expect("a store needs a ring");
-                changes.iter().for_each(|(at, slot)| ring[*at as usize] = *slot);
+                for (at, slot) in changes {
+                    ring[*at as usize] = *slot;
+                }
             }
             _ => {}
         }

@@ -5,9 +5,9 @@
 //!
 //! The one invariant: **in every slot, a live flow that the table does not know belongs to [`Slot::untracked`]**: previous
 //! while the slot is young, current once it has aged or settled. A slot ages when one idle timeout has passed in which
-//! nothing was refused (a live flow has spoken, so it is in the table), and settles when no live tracked flow disagrees with
-//! current. `tracking = "full"` may settle without ageing where nothing was refused for one idle timeout before the
-//! transition either: then every flow is in the table from its first packet.
+//! nothing was refused: every live flow has spoken, so it is in the table. `tracking = "full"` ages without the wait where
+//! nothing was refused for one idle timeout before the transition either: every flow is in the table from its first packet.
+//! An aged slot settles when no live tracked flow disagrees with current; refusals do not delay that any more.
 //!
 //! Slots in transition are kept in cohorts that began together, so that a ring in which nothing moves costs nothing.
 
@@ -189,41 +189,36 @@ impl RingState {
         stores
     }
 
-    /// Rule 4, after a sweep: settles what may settle and ages what may age. What has settled in `minimal` is to be
-    /// forgotten.
+    /// Rule 4, after a sweep: aged slots settle where nothing live disagrees, young ones age where nothing live can be
+    /// untracked. What has settled in `minimal` is to be forgotten.
+    ///
+    /// No slot does both at once: until it has aged, new flows may still go to previous (UDP's, and those that the table
+    /// refuses), behind the sweep's back.
     pub fn settle(&mut self, swept: Swept<'_>, now: Duration) -> Stores {
         let mut stores = Stores::new();
-        // Until then a CPU may have entered flows, by an older slot, behind the sweep's back.
+        // Until then a CPU may have entered flows by an older slot.
         if self.in_transition() == 0 || swept.started < self.last_change + GRACE {
             return stores;
         }
-        let mut settled = Vec::new();
-        let mut newly_aged = Vec::new();
-        let is_blocked = |slot: u32| !self.rules.owner_is_in_table && swept.blocked.contains(slot);
-        let mut take = |slots: &mut Vec<u32>| settled.extend(slots.extract_if(.., |slot| !is_blocked(*slot)));
-        take(&mut self.aged);
-        let mut young = std::mem::take(&mut self.young);
-        for cohort in &mut young {
+        let may_settle = |slot: &mut u32| self.rules.owner_is_in_table || !swept.blocked.contains(*slot);
+        let settled: Vec<u32> = self.aged.extract_if(.., may_settle).collect();
+        let young = std::mem::take(&mut self.young);
+        let may_age = |cohort: &Cohort| {
             let all_have_spoken = swept.started >= self.quiet_since(cohort.began) + self.rules.idle + GRACE;
-            if all_have_spoken || self.is_all_tracked(cohort.began) {
-                take(&mut cohort.slots);
-            }
-            if all_have_spoken {
-                newly_aged.append(&mut cohort.slots);
-            }
-        }
-        young.retain(|cohort| !cohort.slots.is_empty());
+            all_have_spoken || self.is_all_tracked(cohort.began)
+        };
+        let (ripe, young) = young.into_iter().partition(may_age);
         self.young = young;
-        for &i in &settled {
-            self.store(i, Slot::settle, &mut stores);
+        for i in &settled {
+            self.store(*i, Slot::settle, &mut stores);
         }
-        for &i in &newly_aged {
+        for i in ripe.into_iter().flat_map(|cohort: Cohort| cohort.slots) {
             self.store(i, Slot::age, &mut stores);
+            self.aged.push(i);
         }
-        self.aged.append(&mut newly_aged);
         self.note_changes(&stores, now);
         if self.rules.tracking == Tracking::Minimal && !settled.is_empty() {
-            for &i in &settled {
+            for i in settled {
                 self.forget.settled.insert(i);
             }
             self.forget.at = now;

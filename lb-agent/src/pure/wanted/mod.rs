@@ -95,7 +95,10 @@ impl RuntimeChanges {
         pool
     }
 
-    /// These changes with one more, or why it makes no sense. `specs` are all services, for what they may not share.
+    /// These changes with one more. `specs` are all services, for what they may not share.
+    ///
+    /// # Errors
+    /// Why the change makes no sense.
     pub fn with(
         &self,
         specs: &[ServiceSpec],
@@ -245,7 +248,10 @@ impl RuntimeChanges {
     }
 }
 
-/// Whether a backend may serve this service at all, or why not.
+/// Whether a backend may serve this service at all.
+///
+/// # Errors
+/// Why not.
 pub fn fits(spec: &ServiceSpec, addr: SocketAddr) -> Result<(), String> {
     if addr.is_ipv4() != spec.key.vip.is_ipv4() {
         return Err(format!(
