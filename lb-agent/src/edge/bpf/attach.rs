@@ -2,26 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs;
 use std::path::Path;
 
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as Mode, tc, xdp::XdpLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as Mode, xdp::XdpLink};
 use aya::util::KernelVersion;
-use lb_common::maps::PROGRAM_REPLY;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::error::{LoadError, errno, root_cause};
 use super::leftovers::Leftovers;
 use super::pin::{LinkKind, Pins, remove};
-use super::rtnl;
+use super::{filter, rtnl};
 use crate::config::{InterfaceConfig, XdpMode};
 use crate::pure::snapshot::InterfaceStatus;
-
-/// Where the TC program hangs on kernels without tcx links. Our own priority, so that nobody else's filter is taken for ours.
-const FILTER_PRIORITY: u16 = 0x5745;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// How the TC program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +43,6 @@ pub struct Links {
     xdp: Xdp,
     xdp_id: u32,
     tc: SchedClassifier,
-    tc_id: u32,
     way: TcWay,
     leftovers: Leftovers,
     interfaces: BTreeMap<u32, String>,
@@ -64,13 +57,12 @@ impl Links {
         way: TcWay,
         leftovers: Leftovers,
     ) -> Result<Self, LoadError> {
-        let id = |info: Result<aya::programs::ProgramInfo, ProgramError>| {
-            info.map(|info| info.id())
-                .map_err(|e| LoadError::System { what: "a program's id".to_owned(), source: std::io::Error::other(e) })
-        };
-        let (xdp_id, tc_id) = (id(xdp.info())?, id(tc.info())?);
+        let info = xdp.info();
+        let xdp_id = info
+            .map_err(|e| LoadError::System { what: "a program's id".to_owned(), source: std::io::Error::other(e) })?
+            .id();
         let (interfaces, locals) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { pins, xdp, xdp_id, tc, tc_id, way, leftovers, interfaces, locals })
+        Ok(Self { pins, xdp, xdp_id, tc, way, leftovers, interfaces, locals })
     }
 
     /// Attaches to exactly these interfaces: what hangs already is adopted, and given the program of this build where it runs
@@ -115,7 +107,7 @@ impl Links {
             return Ok(());
         }
         let name = name_of(ifindex)?;
-        self.attach_tc(&name, ifindex, LinkKind::Local)?;
+        self.attach_tc(&name, LinkKind::Local)?;
         let _new = self.locals.insert(ifindex, name);
         Ok(())
     }
@@ -140,6 +132,11 @@ impl Links {
         Ok(())
     }
 
+    /// How the TC program is attached.
+    pub fn tc_way(&self) -> TcWay {
+        self.way
+    }
+
     /// Id of the XDP program, as `bpftool prog` shows it.
     pub fn program_id(&self) -> u32 {
         self.xdp_id
@@ -147,7 +144,7 @@ impl Links {
 
     fn attach(&mut self, config: &InterfaceConfig, ifindex: u32) -> Result<InterfaceStatus, LoadError> {
         let reason = self.attach_xdp(config, ifindex)?;
-        self.attach_tc(&config.name, ifindex, LinkKind::Tc)?;
+        self.attach_tc(&config.name, LinkKind::Tc)?;
         remove(&self.pins.link(&config.name, LinkKind::Local))?;
         let _configured_now = self.locals.remove(&ifindex);
         let native = rtnl::attached_xdp(ifindex).ok().flatten().is_some_and(|xdp| xdp.native);
@@ -176,9 +173,11 @@ impl Links {
                     let fell_back = config.mode == XdpMode::Auto && !now.native;
                     return Ok(fell_back.then(|| "attached so by an earlier run".to_owned()));
                 }
+                // Then the TC program's link is that of an interface that is gone, too.
                 _ => {
                     drop(link);
                     remove(&pin)?;
+                    remove(&self.pins.link(&config.name, LinkKind::Tc))?;
                 }
             }
         }
@@ -194,7 +193,7 @@ impl Links {
                 self.new_xdp(ifindex, Mode::Skb)
             }),
         };
-        let link = link.map_err(|e| self.xdp_error(config, ifindex, &e))?;
+        let link = link.map_err(|e| xdp_error(config, ifindex, &e))?;
         pin_link(link, &pin, &config.name)?;
         Ok(reason)
     }
@@ -216,97 +215,40 @@ impl Links {
         replace(&mut self.xdp).map_err(|e: ProgramError| attach_error(interface, "replacing the XDP program", &e, None))
     }
 
-    fn xdp_error(&self, config: &InterfaceConfig, ifindex: u32, error: &ProgramError) -> LoadError {
-        if is_taken(error) {
-            let program = rtnl::attached_xdp(ifindex).ok().flatten().map_or(0, |xdp| xdp.program);
-            return LoadError::Attach {
-                interface: config.name.clone(),
-                reason: format!("another XDP program is attached there (id {program})"),
-                remedy: format!(
-                    "See `bpftool prog show id {program}`; detach it with `ip link set dev {} xdp off`, or end its owner",
-                    config.name
-                ),
-            };
-        }
-        let remedy = (config.mode == XdpMode::Native)
-            .then(|| format!("Use `mode = \"auto\"`, or check the driver: `ethtool -i {}`", config.name));
-        let what = if config.mode == XdpMode::Native { "native XDP" } else { "XDP" };
-        attach_error(&config.name, what, error, remedy)
-    }
-
-    fn attach_tc(&mut self, interface: &str, ifindex: u32, kind: LinkKind) -> Result<(), LoadError> {
+    fn attach_tc(&mut self, interface: &str, kind: LinkKind) -> Result<(), LoadError> {
         match self.way {
-            TcWay::Link => self.attach_tcx(interface, ifindex, kind),
-            TcWay::Filter => self.attach_filter(interface),
+            TcWay::Link => self.attach_tcx(interface, kind),
+            TcWay::Filter => filter::attach(&mut self.tc, interface, &mut self.leftovers)
+                .map_err(|e| attach_error(interface, "the TC program as a filter", &e, None)),
         }
     }
 
-    fn attach_tcx(&mut self, interface: &str, ifindex: u32, kind: LinkKind) -> Result<(), LoadError> {
+    /// An update of a link that runs this program already changes nothing, and one of a link whose interface is gone fails: so
+    /// that the kernel says which of them is alive. (Asking an interface for its programs takes CAP_SYS_ADMIN.)
+    fn attach_tcx(&mut self, interface: &str, kind: LinkKind) -> Result<(), LoadError> {
         let pin = self.pins.link(interface, kind);
         if let Some(link) = pinned(&pin) {
-            let program = link.info().map_or(0, |info| info.program_id());
-            let here = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
-                .is_ok_and(|(_, programs)| programs.iter().any(|p| p.id() == program));
-            if here && program == self.tc_id {
-                return Ok(());
+            match replace_tcx(&mut self.tc, link) {
+                Err(e) if errno(&e) == Some(libc::ENOLINK) => remove(&pin)?,
+                Err(e) => return Err(attach_error(interface, "replacing the TC program", &e, None)),
+                Ok(()) => return Ok(()),
             }
-            if here {
-                return self.replace_tcx(link, interface);
-            }
-            drop(link);
-            remove(&pin)?;
         }
         let attach = |tc: &mut SchedClassifier| {
             let options = TcAttachOptions::TcxOrder(LinkOrder::default());
             let id = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
             FdLink::try_from(tc.take_link(id)?).map_err(|e| std::io::Error::other(e).into())
         };
-        let link = attach(&mut self.tc).map_err(|e: ProgramError| {
-            attach_error(interface, &format!("the TC program (interface {ifindex})"), &e, None)
-        })?;
+        let link =
+            attach(&mut self.tc).map_err(|e: ProgramError| attach_error(interface, "the TC program", &e, None))?;
         pin_link(link, &pin, interface)
     }
 
-    fn replace_tcx(&mut self, link: FdLink, interface: &str) -> Result<(), LoadError> {
-        let replace = |tc: &mut SchedClassifier| {
-            let link = SchedClassifierLink::try_from(link).map_err(std::io::Error::other)?;
-            let id = tc.attach_to_link(link)?;
-            tc.take_link(id).map(drop)
-        };
-        replace(&mut self.tc).map_err(|e: ProgramError| attach_error(interface, "replacing the TC program", &e, None))
-    }
-
-    fn attach_filter(&mut self, interface: &str) -> Result<(), LoadError> {
-        match tc::qdisc_add_clsact(interface) {
-            Ok(()) => self.leftovers.note_qdisc(interface)?,
-            Err(e) if errno(&e) == Some(libc::EEXIST) => {}
-            Err(e) => return Err(attach_error(interface, "a clsact qdisc", &e.into(), None)),
-        }
-        let attach = |tc: &mut SchedClassifier| {
-            let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, classid: None };
-            let new = tc.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options));
-            let id = match new {
-                Err(e) if errno(&e) == Some(libc::EEXIST) => tc.attach_to_link(filter(interface)?)?,
-                other => other?,
-            };
-            tc.take_link(id)
-        };
-        let link = attach(&mut self.tc)
-            .map_err(|e: ProgramError| attach_error(interface, "the TC program as a filter", &e, None))?;
-        // Dropping it would detach the filter, and filters have no pins: it stays until `unload` or until the interface goes.
-        std::mem::forget(link);
-        Ok(())
-    }
-
     fn remove_filter(&mut self, interface: &str) -> Result<(), LoadError> {
-        if self.way == TcWay::Link {
-            return Ok(());
+        match self.way {
+            TcWay::Link => Ok(()),
+            TcWay::Filter => filter::remove(interface, &mut self.leftovers),
         }
-        remove_filter(interface);
-        if self.leftovers.qdiscs().iter().any(|name| name == interface) {
-            remove_qdisc(interface, &mut self.leftovers)?;
-        }
-        Ok(())
     }
 
     fn undo(&mut self, before: &[(String, LinkKind, std::path::PathBuf)]) -> Result<(), LoadError> {
@@ -319,33 +261,6 @@ impl Links {
     }
 }
 
-/// Takes filters and qdiscs off whatever interface still has them; for `unload`, which may know nothing but this host.
-pub(super) fn remove_filters(leftovers: &mut Leftovers) -> Result<(), LoadError> {
-    for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
-        if let Some(interface) = entry.file_name().to_str() {
-            remove_filter(interface);
-        }
-    }
-    for interface in leftovers.qdiscs() {
-        remove_qdisc(&interface, leftovers)?;
-    }
-    Ok(())
-}
-
-fn remove_filter(interface: &str) {
-    // Fails where there is none, which is what is wanted.
-    let _none = tc::qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM_REPLY);
-}
-
-fn remove_qdisc(interface: &str, leftovers: &mut Leftovers) -> Result<(), LoadError> {
-    if let Ok(ifindex) = if_nametoindex(interface) {
-        rtnl::remove_clsact(ifindex)
-            .or_else(|e| if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) { Ok(()) } else { Err(e) })
-            .map_err(|source| LoadError::System { what: format!("the qdiscs of {interface}"), source })?;
-    }
-    leftovers.forget_qdisc(interface)
-}
-
 /// Finds every interface, before anything is changed.
 pub(super) fn indices(wanted: &[InterfaceConfig]) -> Result<Vec<u32>, LoadError> {
     wanted
@@ -354,14 +269,17 @@ pub(super) fn indices(wanted: &[InterfaceConfig]) -> Result<Vec<u32>, LoadError>
         .collect()
 }
 
-fn filter(interface: &str) -> Result<SchedClassifierLink, ProgramError> {
-    Ok(SchedClassifierLink::attached(interface, TcAttachType::Ingress, FILTER_PRIORITY, FILTER_HANDLE, None)?)
-}
-
 fn name_of(ifindex: u32) -> Result<String, LoadError> {
     let name: CString =
         if_indextoname(ifindex).map_err(|_| LoadError::Interface { name: format!("with index {ifindex}") })?;
     Ok(name.to_string_lossy().into_owned())
+}
+
+fn replace_tcx(tc: &mut SchedClassifier, link: FdLink) -> Result<(), ProgramError> {
+    let link = SchedClassifierLink::try_from(link).map_err(std::io::Error::other)?;
+    let id = tc.attach_to_link(link)?;
+    // Closes our handle of the link; its pin keeps it attached.
+    tc.take_link(id).map(drop)
 }
 
 fn pinned(pin: &Path) -> Option<FdLink> {
@@ -375,6 +293,24 @@ fn pin_link(link: FdLink, pin: &Path, interface: &str) -> Result<(), LoadError> 
         reason: format!("pinning the link at {}: {}", pin.display(), root_cause(&e)),
         remedy: "Check that `pin_dir` is writable".to_owned(),
     })
+}
+
+fn xdp_error(config: &InterfaceConfig, ifindex: u32, error: &ProgramError) -> LoadError {
+    if is_taken(error) {
+        let program = rtnl::attached_xdp(ifindex).ok().flatten().map_or(0, |xdp| xdp.program);
+        return LoadError::Attach {
+            interface: config.name.clone(),
+            reason: format!("another XDP program is attached there (id {program})"),
+            remedy: format!(
+                "See `bpftool prog show id {program}`; detach it with `ip link set dev {} xdp off`, or end its owner",
+                config.name
+            ),
+        };
+    }
+    let remedy = (config.mode == XdpMode::Native)
+        .then(|| format!("Use `mode = \"auto\"`, or check the driver: `ethtool -i {}`", config.name));
+    let what = if config.mode == XdpMode::Native { "native XDP" } else { "XDP" };
+    attach_error(&config.name, what, error, remedy)
 }
 
 fn is_taken(error: &ProgramError) -> bool {

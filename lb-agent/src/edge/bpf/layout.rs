@@ -15,7 +15,7 @@ use lb_common::service::ServiceEntry;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 
 /// Entries of room in the flow table per flow that must fit. Two candidate buckets of eight entries, half full: at a million
-/// flows none is refused (`tests/flow_table` measures it).
+/// flows none is refused.
 const ROOM_PER_FLOW: usize = 2;
 
 /// Fewest buckets: below this one crowded bucket weighs too much, and 64 KiB is nothing.

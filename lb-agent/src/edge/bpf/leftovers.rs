@@ -1,7 +1,7 @@
 //! What the agent made on this host outside its pins, so that `unload` can take it away: mounts, directories, qdiscs.
 //!
-//! One line each in `state_dir/leftovers`, written before the deed: a crash in between leaves a note about nothing, which is
-//! harmless, and never a thing without a note.
+//! One line each in `state_dir/leftovers`, written before a directory is made or a bpffs mounted: a crash in between leaves a note
+//! about nothing, which is harmless, and never a thing without a note.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -69,7 +69,7 @@ pub struct Loaded {
 /// Sets the packet path up, or adopts the one that runs.
 ///
 /// # Errors
-/// Each says what to do. Whatever forwarded before goes on forwarding as it did; what a first start had made is removed again.
+/// Each says what to do. Whatever forwarded before goes on; what a first start had made is removed again.
 pub fn open(agent: &AgentConfig, interfaces: &[InterfaceConfig], build: &Build<'_>) -> Result<Loaded, LoadError> {
     privilege::check()?;
     let _all_exist = attach::indices(interfaces)?;

@@ -172,7 +172,7 @@ impl DataPlane for BpfDataPlane {
                 self.host.set(*flags, *epoch_shift);
                 Ok(())
             }
-            Op::SetLocal(address) => insert(&mut self.locals, maps::LOCALS, MAX_ADDRESSES, address, &0),
+            Op::SetLocal(address) => insert(&mut self.locals, maps::LOCALS, MAX_ADDRESSES, address, 0),
             Op::RemoveLocal(address) => delete(&mut self.locals, maps::LOCALS, address),
             Op::SetInterface(ifindex, entry) => {
                 insert(&mut self.interfaces, maps::INTERFACES, MAX_ADDRESSES, ifindex, entry)
@@ -293,10 +293,9 @@ fn delete<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str, 
 /// Removing twice changes nothing.
 pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> io::Result<()> {
     match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
         Err(e) if errno(&e) == Some(libc::ENOENT) => Ok(()),
         Err(e) => Err(io_error(&e)),
-        Ok(()) => Ok(()),
     }
 }
 

@@ -15,19 +15,17 @@ use aya::maps::MapData;
 /// Kernel arrays keep their elements at multiples of this many bytes (`array_map_alloc`: `round_up(value_size, 8)`).
 const ELEMENT_ALIGN: usize = 8;
 
-/// Words that a mapping can be seen as. Sealed: the SAFETY argument of [`Mapped`] names these two types.
-pub(super) trait Word: sealed::Sealed {}
+/// Words that a mapping can be seen as.
+///
+/// # Safety
+/// Any bytes must be a valid value, and the type must have interior mutability throughout: atomic integers.
+pub(super) unsafe trait Word {}
 
-mod sealed {
-    use std::sync::atomic::{AtomicU32, AtomicU64};
+// SAFETY: an atomic integer takes any bytes and is nothing but an `UnsafeCell` of an integer.
+unsafe impl Word for AtomicU32 {}
 
-    pub trait Sealed {}
-    impl Sealed for AtomicU32 {}
-    impl Sealed for AtomicU64 {}
-}
-
-impl Word for AtomicU32 {}
-impl Word for AtomicU64 {}
+// SAFETY: as above.
+unsafe impl Word for AtomicU64 {}
 
 /// The values of one `BPF_F_MMAPABLE` array, one after another, as words of type `W`. Lives on when the map's file descriptor is
 /// closed: the mapping holds the map.
@@ -98,11 +96,11 @@ impl<W: Word> Deref for Mapped<W> {
     type Target = [W];
 
     fn deref(&self) -> &[W] {
-        // SAFETY: `new` mapped `bytes` readable and writable bytes at `first` and set `words` to the whole words in them; they
-        // stay mapped until `drop`, which needs the borrow of `self` to have ended. A mapping begins at a page, so `first` is
-        // aligned. `W` is `AtomicU32` or `AtomicU64` (`Word` is sealed): any bytes are a valid value, and the memory may change
-        // under the shared reference, because the types have interior mutability. The other writers are the packet programs;
-        // they write aligned words of at most eight bytes, which the architectures that run them do not tear.
+        // SAFETY: `new` mapped `bytes` readable and writable bytes at `first` and set `words` to the whole words in them (no
+        // mapping exceeds `isize::MAX`); they stay mapped until `drop`, which needs the borrow of `self` to have ended. A mapping
+        // begins at a page, so `first` is aligned. `W` promises (`Word`) that any bytes are a valid value and that the memory may
+        // change under a shared reference. The other writers are the packet programs: they write aligned words of at most eight
+        // bytes, which the architectures that run them do not tear.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.words) }
     }
 }

@@ -13,6 +13,7 @@ mod host_record;
 mod seed;
 mod rtnl;
 mod attach;
+mod filter;
 mod unload;
 mod log;
 mod error;

@@ -87,7 +87,7 @@ impl BpfSweeper {
             let entry = backend(&self.backends, owner).unwrap_or_default();
             let known = entry != BackendEntry::default();
             let number = numbers.get(&entry.service).copied().filter(|_| known).unwrap_or(0);
-            let service = services.get(number).map_or(0, |s| s.flags());
+            let service = services.get(number).map_or(0, ServiceInfo::flags);
             let by_source = if entry.slot_by_source() { BY_SOURCE } else { 0 };
             let dead = if entry.is_alive() { 0 } else { MAYBE_DEAD };
             // At most MAX_SERVICES services have ids, so their number fits.

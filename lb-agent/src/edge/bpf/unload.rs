@@ -2,9 +2,9 @@
 
 use crate::config::AgentConfig;
 
-use super::attach::remove_filters;
 use super::bpffs::{self, Hold};
 use super::error::LoadError;
+use super::filter;
 use super::leftovers::Leftovers;
 use super::pin::Pins;
 
@@ -22,6 +22,6 @@ pub fn unload(agent: &AgentConfig) -> Result<(), LoadError> {
         drop(hold);
     }
     let mut leftovers = Leftovers::read(&agent.state_dir)?;
-    remove_filters(&mut leftovers)?;
+    filter::remove_all(&mut leftovers)?;
     bpffs::restore(&mut leftovers)
 }
