@@ -21,7 +21,10 @@ const PACKET_LOGS: &[(&str, PacketLog)] =
 const MODES: &[(&str, XdpMode)] =
     &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
 
-/// Reads and checks a file. All or nothing: on `Err` nothing of it may be used.
+/// Reads and checks a file. All or nothing.
+///
+/// # Errors
+/// Everything that is wrong with it, not only the first.
 pub fn load(path: &Path, environment: &Environment) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, path, environment),
@@ -30,6 +33,9 @@ pub fn load(path: &Path, environment: &Environment) -> Result<(Config, Vec<Warni
 }
 
 /// The same of a text; `path` is named in what it says.
+///
+/// # Errors
+/// Everything that is wrong with it, not only the first.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let mut report = Report::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);

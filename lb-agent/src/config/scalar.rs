@@ -84,10 +84,9 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
     }
     match address {
         IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
-        IpAddr::V4(_) => None,
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6's clothes (write it as IPv4)"),
         IpAddr::V6(v6) if is_link_local(v6) => Some("a link-local address, which means nothing without its link"),
-        IpAddr::V6(_) => None,
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
 

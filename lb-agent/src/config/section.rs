@@ -137,9 +137,8 @@ impl<'t, 'i> Section<'t, 'i> {
         for (name, _) in table {
             let key = name.get_ref().as_ref();
             if !self.asked.contains(&key) && !self.refused.contains(&key) {
-                let mut message = String::from("unknown field. ");
-                message.push_str(&did_you_mean(key, &self.asked));
-                message.push_str(&format!("Allowed here: {}", self.asked.join(", ")));
+                let hint = did_you_mean(key, &self.asked);
+                let message = format!("unknown field. {hint}Allowed here: {}", self.asked.join(", "));
                 report.error_at(Some(&name.span()), &self.field(key), message);
             }
         }
