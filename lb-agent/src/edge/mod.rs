@@ -4,3 +4,5 @@ pub mod dataplane;
 pub mod journal;
 pub mod probe;
 pub mod netlink;
+pub mod api;
+pub mod doctor;
