@@ -25,6 +25,7 @@ pub mod family;
 pub mod packet;
 pub mod parse;
 pub mod table;
+pub mod sweep;
 #[cfg(feature = "user")]
 pub mod pod;
 

@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::clock::Ticks;
 use crate::endpoint::Address;
 
 /// The service's slot comes from the client's address alone.
@@ -55,6 +56,19 @@ pub struct SnatForwardEntry {
     pub time: u16,
 }
 
+impl SnatForwardEntry {
+    /// Whether its port is free again: its flow has ended and the port has rested, or it has been silent for longer than its
+    /// service's idle timeout.
+    #[inline(always)]
+    pub const fn is_free(&self, now: Ticks, idle_ticks: u16) -> bool {
+        let rest = if self.time & SNAT_ENDED != 0 { SNAT_PAUSE_TICKS } else { idle_ticks };
+        now.since(Ticks(self.time & !SNAT_ENDED)) > rest
+    }
+}
+
+/// A port rests this long after its flow has ended, ticks (about 2 s): late segments of the old flow die meanwhile.
+pub const SNAT_PAUSE_TICKS: u16 = 8;
+
 /// In [`SnatForwardEntry::time`]: both sides have closed, or one has reset. The port is free again after a pause.
 pub const SNAT_ENDED: u16 = 1 << 15;
 
@@ -96,6 +110,20 @@ pub struct SnatReverseEntry {
     pub flags: u8,
     /// Always zero.
     pub zero: [u8; 3],
+}
+
+impl SnatReverseEntry {
+    /// The other half of this mapping.
+    #[inline(always)]
+    pub const fn forward_key(&self) -> SnatForwardKey {
+        SnatForwardKey {
+            client: self.client,
+            client_port: self.client_port,
+            vip_port: self.vip_port,
+            service: self.service,
+            owner: self.owner,
+        }
+    }
 }
 
 /// A datagram in pieces: what its fragments have in common (RFC 791, section 3.2; RFC 8200, section 4.5).
@@ -142,6 +170,17 @@ pub struct FragmentEntry {
     /// Always zero.
     pub zero: [u8; 3],
 }
+
+impl FragmentEntry {
+    /// Whether the datagram will never be complete.
+    #[inline(always)]
+    pub const fn is_over(&self, now: Ticks) -> bool {
+        now.since(Ticks(self.time)) > FRAGMENT_TICKS
+    }
+}
+
+/// A datagram that is not complete by then never will be, ticks (about 30 s, the usual reassembly time, RFC 1122).
+pub const FRAGMENT_TICKS: u16 = 112;
 
 const _: () = assert!(size_of::<ReplyEntry>() == 24);
 const _: () = assert!(size_of::<SnatForwardKey>() == 24 && size_of::<SnatForwardEntry>() == 4);

@@ -1,0 +1,38 @@
+//! The packet path from outside: programs and maps, loaded, pinned, attached, written, read, swept.
+//!
+//! Reading order: `load` sets everything up from the rooms after it; `maps` and `sweep` are what runs then; `mmap` is the only
+//! unsafe room of the agent.
+
+mod load;
+mod privilege;
+mod bpffs;
+mod leftovers;
+mod layout;
+mod pin;
+mod host_record;
+mod seed;
+mod rtnl;
+mod attach;
+mod filter;
+mod unload;
+mod log;
+mod error;
+mod maps;
+mod observe;
+mod rings;
+mod sweep;
+mod sweep_replies;
+mod counters;
+mod explain;
+mod announce;
+mod mmap;
+
+pub use announce::announce;
+pub use attach::{Links, TcWay};
+pub use bpffs::Hold;
+pub use error::LoadError;
+pub use load::{Build, Loaded, open};
+pub use log::PacketLogReader;
+pub use maps::BpfDataPlane;
+pub use sweep::BpfSweeper;
+pub use unload::unload;
