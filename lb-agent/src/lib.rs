@@ -8,4 +8,5 @@ pub mod config;
 pub mod edge;
 pub mod object;
 pub mod task;
+pub mod run;
 pub mod cli;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config, Environment};
+use crate::config::{self, AgentConfig, Config, Environment};
 use crate::edge::api::{self, Request};
 use crate::edge::bpf::{self, Build};
 use crate::edge::dataplane::DataPlane;
@@ -107,6 +107,14 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     network.task.await??;
     tracing::info!("ended; the packet path {}", if answer { "is unloaded" } else { "goes on" });
     Ok(())
+}
+
+/// Takes away what an agent that has ended left behind.
+///
+/// # Errors
+/// While an agent runs on the pins; else where something cannot be removed.
+pub fn unload(agent: &AgentConfig) -> anyhow::Result<()> {
+    Ok(bpf::unload(agent)?)
 }
 
 fn identity(

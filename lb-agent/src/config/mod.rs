@@ -1,5 +1,20 @@
 //! The configuration as values that cannot be wrong. `file` reads what humans write.
 
+pub mod file;
+pub mod error;
+pub mod environment;
+mod check;
+mod service;
+mod section;
+mod scalar;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use environment::Environment;
+pub use error::{ConfigErrors, Finding, Warning};
+pub use file::{DEFAULT_API, DEFAULT_PATH, api_socket, load};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -5,3 +5,5 @@ pub mod bpf;
 pub mod journal;
 pub mod probe;
 pub mod netlink;
+pub mod api;
+pub mod doctor;

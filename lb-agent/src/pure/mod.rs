@@ -24,5 +24,6 @@ pub mod ledger;
 pub mod desired;
 pub mod plan;
 pub mod report;
+pub mod doctor;
 #[cfg(test)]
 pub(crate) mod testing;

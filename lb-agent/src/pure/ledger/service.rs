@@ -45,8 +45,6 @@ pub struct Service {
     rebalance_at: Option<Duration>,
     /// Slots that the map does not have yet, in the order in which they changed.
     stores: Stores,
-    /// Sum of refusals and evictions at the last sweep.
-    untracked: u64,
 }
 
 impl Service {
@@ -62,7 +60,6 @@ impl Service {
             serving: Vec::new(),
             rebalance_at: None,
             stores,
-            untracked: 0,
         }
     }
 
@@ -255,15 +252,18 @@ impl Service {
 
     /// Takes a sweep in: counts, settled slots, drains that have ended. Members that are to go, and what there is to tell.
     pub(super) fn swept(&mut self, report: &SweepReport, now: Duration) -> (Vec<Owner>, Vec<Event>) {
+        let mut is_untracked = false;
         for m in &mut self.members {
             m.flows = report.flows.get(&m.owner).copied().unwrap_or_default();
-            m.counters = report.counters.get(&m.owner).copied().unwrap_or_default();
+            let before = std::mem::replace(
+                &mut m.counters,
+                report.counters.get(&m.owner).copied().unwrap_or_default(),
+            );
+            is_untracked |= before.refused < m.counters.refused || before.evicted < m.counters.evicted;
         }
-        let untracked = self.members.iter().map(|m| m.counters.refused + m.counters.evicted).sum();
-        if untracked > self.untracked {
+        if is_untracked {
             self.ring.note_refusals(now);
         }
-        self.untracked = untracked;
         if let Some(blocked) = report.blocked.get(&self.id) {
             self.stores.extend(self.ring.settle(Swept { started: report.started, blocked }, now));
         }

@@ -270,8 +270,9 @@ impl RingState {
 
     /// Changes every slot for which `wanted` names an owner.
     fn change(&mut self, now: Duration, wanted: impl Fn(usize, Slot) -> Option<Owner>) -> Stores {
-        let mut stores = Stores::new();
-        let mut begun = Vec::new();
+        // Counted first: growing step by step would cost more than all the rest.
+        let changes = self.slots.iter().enumerate().filter(|(n, slot)| wanted(*n, **slot).is_some()).count();
+        let (mut stores, mut begun) = (Stores::with_capacity(changes), Vec::with_capacity(changes));
         let mut rejuvenated = false;
         for (n, i) in (0..self.slots.len()).zip(0_u32..) {
             let slot = self.slots[n];

@@ -1,0 +1,388 @@
+//! Prometheus: renders a snapshot as OpenMetrics text, anew for every scrape, so that nothing has to be kept in step.
+//!
+//! Format: OpenMetrics 1.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>), by the `prometheus-client` crate.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use lb_common::verdict::{Fate, Verdict};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::pure::model::BackendState;
+use crate::pure::snapshot::{BackendStatus, ServiceStatus, Snapshot};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves `/metrics` until `shutdown` is done.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new().route("/metrics", get(metrics)).route("/", get(index)).with_state(snapshots);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
+async fn index() -> Html<&'static str> {
+    Html("<!doctype html><title>Weir</title><a href=\"/metrics\">metrics</a>")
+}
+
+async fn metrics(State(snapshots): State<watch::Receiver<Arc<Snapshot>>>) -> Response {
+    let snapshot = Arc::clone(&snapshots.borrow());
+    match render(&snapshot) {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {error}\n")).into_response(),
+    }
+}
+
+/// The snapshot as OpenMetrics text.
+///
+/// # Errors
+/// Never in practice: a `String` takes whatever is written.
+pub fn render(snapshot: &Arc<Snapshot>) -> Result<String, Error> {
+    let mut registry = Registry::with_prefix("weir");
+    registry.register_collector(Box::new(Metrics(Arc::clone(snapshot))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+type Label<'a> = (&'static str, &'a str);
+
+#[derive(Debug)]
+struct Metrics(Arc<Snapshot>);
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = &*self.0;
+        agent(&mut encoder, snapshot)?;
+        services(&mut encoder, &snapshot.services)?;
+        backends(&mut encoder, &snapshot.services)?;
+        packets(&mut encoder, snapshot)
+    }
+}
+
+fn agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let agent = &snapshot.agent;
+    let abi = agent.abi.to_string();
+    let build = [("version", agent.version.as_str()), ("abi", &abi), ("program", &agent.program)];
+    info(encoder, "build", "The agent and the packet program that it runs", [build])?;
+    let seconds = Some(&Unit::Seconds);
+    gauge(encoder, "uptime", "Time since the agent started", seconds, &agent.uptime_s.cast_signed())?;
+    counter(encoder, "reconciles", "Times that the maps were brought into line with what is wanted", agent.reconciles)?;
+    let problems = count(agent.problems.len());
+    gauge(encoder, "problems", "Things that are wrong now; `lb-agent status` names them", None, &problems)?;
+    let differences = count(snapshot.differences.len());
+    gauge(encoder, "config_differences", "Ways in which runtime changes differ from the file", None, &differences)?;
+    let table = &snapshot.flow_table;
+    gauge(encoder, "flow_table_entries", "Entries of the flow table in use", None, &table.used.cast_signed())?;
+    gauge(encoder, "flow_table_room", "Entries of the flow table that there are", None, &table.room.cast_signed())?;
+    counter(encoder, "flow_sweeps", "Sweeps of the flow table", table.sweeps)?;
+    gauge(encoder, "flow_sweep_duration", "Time that the last sweep took", seconds, &as_seconds(table.sweep_us))?;
+    let interfaces = snapshot.interfaces.iter().map(|i| [("interface", i.name.as_str()), ("mode", i.mode.as_str())]);
+    info(encoder, "interface", "Interfaces that Weir listens on", interfaces)
+}
+
+fn services(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceStatus]) -> Result<(), Error> {
+    let described: Vec<_> = services.iter().map(|s| (s, s.vip.to_string(), s.port.to_string())).collect();
+    let labels = described.iter().map(|(service, vip, port)| {
+        [
+            ("service", service.name.as_str()),
+            ("vip", vip.as_str()),
+            ("port", port.as_str()),
+            ("protocol", service.protocol.name()),
+        ]
+    });
+    info(encoder, "service", "Services", labels)?;
+    let mut each = |name, help, read: fn(&ServiceStatus) -> i64| {
+        family(encoder, name, help, services.iter().map(|s| ([("service", s.name.as_str())], ConstGauge::new(read(s)))))
+    };
+    each("service_active_flows", "Flows now: confirmed and not ended", |s| s.active_flows.cast_signed())?;
+    each("service_half_open_flows", "Flows now of which only the SYN has been seen", |s| {
+        s.half_open_flows.cast_signed()
+    })?;
+    each("service_slots_in_transition", "Slots of the ring in transition", |s| i64::from(s.slots_in_transition))?;
+    each("service_panic", "1 while too few backends are up and flows go to all that have ever been", |s| {
+        i64::from(s.panic)
+    })
+}
+
+fn backends(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceStatus]) -> Result<(), Error> {
+    let rows: Vec<_> = services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(move |backend| (service.name.as_str(), backend)))
+        .map(|(service, backend)| {
+            (service, std::net::SocketAddr::new(backend.address, backend.port).to_string(), backend)
+        })
+        .collect();
+    let labels =
+        |row: &'_ (&'_ str, String, &BackendStatus)| [("service", row.0.to_owned()), ("backend", row.1.clone())];
+    let mut now = |name, help, read: fn(&BackendStatus) -> i64| {
+        family(encoder, name, help, rows.iter().map(|row| (labels(row), ConstGauge::new(read(row.2)))))
+    };
+    now("backend_up", "1 while the backend gets new flows", |b| i64::from(b.state == BackendState::Up))?;
+    now("backend_weight", "Relative share of new flows, as wanted", |b| i64::from(b.weight))?;
+    now("backend_weight_percent", "Share of its weight that it is given now", |b| i64::from(b.weight_percent))?;
+    now("backend_active_flows", "Flows now: confirmed and not ended", |b| b.active_flows.cast_signed())?;
+    now("backend_half_open_flows", "Flows now of which only the SYN has been seen", |b| {
+        b.half_open_flows.cast_signed()
+    })?;
+    let states = rows.iter().flat_map(|row| {
+        STATES.iter().map(move |state| {
+            let [service, backend] = labels(row);
+            ([service, backend, ("state", state.name().to_owned())], ConstGauge::new(i64::from(row.2.state == *state)))
+        })
+    });
+    family(encoder, "backend_state", "1 for the state that the backend is in", states)?;
+    let mut total = |name, help, read: fn(&BackendStatus) -> u64| {
+        family(encoder, name, help, rows.iter().map(|row| (labels(row), ConstCounter::new(read(row.2)))))
+    };
+    total("backend_new_flows", "Flows opened", |b| b.new_flows)?;
+    total("backend_confirmed_flows", "Flows whose client answered", |b| b.confirmed_flows)?;
+    total("backend_closed_flows", "Flows ended by FINs", |b| b.closed_flows)?;
+    total("backend_reset_flows", "Flows ended by an RST", |b| b.reset_flows)?;
+    total("backend_expired_flows", "Flows ended by silence", |b| b.expired_flows)?;
+    total("backend_refused_flows", "Flows for which the flow table had no room", |b| b.refused_flows)?;
+    total("backend_evicted_flows", "Flows pushed out of the flow table", |b| b.evicted_flows)?;
+    total("backend_packets", "Packets towards the backend", |b| b.packets)?;
+    total("backend_bytes", "Bytes towards the backend, from the IP header on", |b| b.bytes)?;
+    total("backend_reply_packets", "Packets from the backend (nat)", |b| b.reply_packets)?;
+    total("backend_reply_bytes", "Bytes from the backend, from the IP header on (nat)", |b| b.reply_bytes)?;
+    total("backend_messages", "Segments with PSH, or datagrams", |b| b.messages)
+}
+
+/// Every state that a backend can be in.
+const STATES: [BackendState; 5] =
+    [BackendState::Starting, BackendState::Up, BackendState::Down, BackendState::Draining, BackendState::Disabled];
+
+/// One series for every way a packet can end, those that no packet has taken yet included.
+fn packets(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let series = Verdict::ALL.iter().map(|verdict| {
+        let fate = match verdict.fate() {
+            Fate::Pass => "pass",
+            Fate::Drop => "drop",
+            Fate::Send => "send",
+        };
+        let seen = snapshot.verdicts.get(verdict.name()).copied().unwrap_or(0);
+        ([("verdict", verdict.name()), ("fate", fate)], ConstCounter::new(seen))
+    });
+    family(encoder, "packets", "Packets seen, by how they ended", series)
+}
+
+/// Writes a family: its description once, then its series.
+fn family<M: EncodeMetric, L: prometheus_client::encoding::EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = (L, M)>,
+) -> Result<(), Error> {
+    let mut series = series.peekable();
+    let Some((_, first)) = series.peek() else { return Ok(()) };
+    let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+    series.try_for_each(|(labels, metric)| metric.encode(family.encode_family(&labels)?))
+}
+
+fn gauge<N: prometheus_client::encoding::EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: &N,
+) -> Result<(), Error> {
+    encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(value)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+fn info<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: impl IntoIterator<Item = [Label<'a>; N]>,
+) -> Result<(), Error> {
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Info)?;
+    series.try_for_each(|labels| family.encode_info(&labels))
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a sweep of more than 2^53 µs would take 285 years")]
+fn as_seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::edge::api::example;
+
+    /// Series by name and sorted labels, and types by family: what a scraper would understand.
+    #[derive(Default)]
+    struct Scrape {
+        types: BTreeMap<String, String>,
+        helps: BTreeMap<String, String>,
+        series: BTreeMap<(String, BTreeMap<String, String>), f64>,
+    }
+
+    impl Scrape {
+        fn parse(text: &str) -> Self {
+            let mut scrape = Self::default();
+            assert!(text.ends_with("# EOF\n"), "{text}");
+            for line in text.lines().filter(|line| *line != "# EOF") {
+                if let Some(comment) = line.strip_prefix("# ") {
+                    let mut words = comment.splitn(3, ' ');
+                    let (kind, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+                    let into = match kind {
+                        "TYPE" => &mut scrape.types,
+                        "HELP" => &mut scrape.helps,
+                        "UNIT" => continue,
+                        other => panic!("unknown comment {other}"),
+                    };
+                    assert_eq!(into.insert(name.to_owned(), rest.to_owned()), None, "{name} is described twice");
+                    continue;
+                }
+                let (name, labels, value) = sample(line);
+                assert_eq!(scrape.series.insert((name, labels), value), None, "twice: {line}");
+            }
+            scrape
+        }
+
+        fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+            let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            self.series.get(&(name.to_owned(), labels)).copied()
+        }
+    }
+
+    fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
+        let end = line.find(['{', ' ']).unwrap();
+        let (name, mut rest) = line.split_at(end);
+        let mut labels = BTreeMap::new();
+        if rest.starts_with('{') {
+            rest = &rest[1..];
+            while !rest.starts_with('}') {
+                let (key, tail) = rest.trim_start_matches(',').split_once("=\"").unwrap();
+                let (value, tail) = unescape(tail);
+                let _ = labels.insert(key.to_owned(), value);
+                rest = tail;
+            }
+            rest = &rest[1..];
+        }
+        (name.to_owned(), labels, rest.trim().parse().unwrap())
+    }
+
+    fn unescape(text: &str) -> (String, &str) {
+        let mut value = String::new();
+        let mut chars = text.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => return (value, &text[at + 1..]),
+                '\\' => match chars.next().unwrap().1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                other => value.push(other),
+            }
+        }
+        panic!("a label value without an end");
+    }
+
+    fn scrape(snapshot: Snapshot) -> Scrape {
+        Scrape::parse(&render(&Arc::new(snapshot)).unwrap())
+    }
+
+    #[test]
+    fn every_verdict_has_a_series_even_when_no_packet_took_it() {
+        let scrape = scrape(example::snapshot());
+        for verdict in Verdict::ALL {
+            let fate =
+                verdict.name().split('_').next().filter(|word| matches!(*word, "pass" | "drop")).unwrap_or("send");
+            let labels = [("verdict", verdict.name()), ("fate", fate)];
+            let expected = if *verdict == Verdict::Forward { 91_234.0 } else { 0.0 };
+            assert_eq!(scrape.value("weir_packets_total", &labels), Some(expected), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_is_found_by_service_and_address() {
+        let scrape = scrape(example::snapshot());
+        let labels = [("service", "llm"), ("backend", "10.0.0.11:8000")];
+        assert_eq!(scrape.value("weir_backend_up", &labels), Some(1.0));
+        assert_eq!(scrape.value("weir_backend_active_flows", &labels), Some(12.0));
+        assert_eq!(scrape.value("weir_backend_new_flows_total", &labels), Some(340.0));
+        assert_eq!(scrape.value("weir_backend_bytes_total", &labels), Some(5_512_345.0));
+        let drained = [("service", "llm"), ("backend", "10.0.0.12:8000")];
+        assert_eq!(scrape.value("weir_backend_up", &drained), Some(0.0));
+        let [service, backend] = drained;
+        assert_eq!(scrape.value("weir_backend_state", &[service, backend, ("state", "draining")]), Some(1.0));
+        assert_eq!(scrape.value("weir_backend_state", &[service, backend, ("state", "up")]), Some(0.0));
+    }
+
+    #[test]
+    fn every_series_belongs_to_a_described_family_of_its_type() {
+        let scrape = scrape(example::snapshot());
+        for (name, _) in scrape.series.keys() {
+            let family = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+            let wanted = if name.ends_with("_total") {
+                "counter"
+            } else if name.ends_with("_info") {
+                "info"
+            } else {
+                "gauge"
+            };
+            assert_eq!(scrape.types.get(family).map(String::as_str), Some(wanted), "{name}");
+            assert!(scrape.helps.contains_key(family), "{name} has no HELP");
+            assert!(family.starts_with("weir_"), "{name}");
+        }
+    }
+
+    #[test]
+    fn label_values_survive_quotes_backslashes_and_newlines() {
+        let mut snapshot = example::snapshot();
+        let odd = "a\"b\\c\nd";
+        snapshot.services[0].name = odd.to_owned();
+        let scrape = scrape(snapshot);
+        assert_eq!(scrape.value("weir_service_active_flows", &[("service", odd)]), Some(12.0));
+    }
+
+    #[test]
+    fn the_agent_and_its_sweeps_are_shown() {
+        let scrape = scrape(example::snapshot());
+        let build = [("version", "0.1.0"), ("abi", "1"), ("program", "abc123")];
+        assert_eq!(scrape.value("weir_build_info", &build), Some(1.0));
+        assert_eq!(scrape.value("weir_flow_sweep_duration_seconds", &[]), Some(0.001_5));
+        assert_eq!(scrape.value("weir_interface_info", &[("interface", "eth0"), ("mode", "native")]), Some(1.0));
+    }
+
+    #[test]
+    fn an_agent_without_services_still_has_metrics() {
+        let scrape = scrape(Snapshot::default());
+        assert_eq!(scrape.value("weir_problems", &[]), Some(0.0));
+    }
+}

@@ -1,0 +1,246 @@
+//! Serves the API: reads come from the latest snapshot, changes go to the single writer as commands. Holds no state and takes
+//! no decision.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::socket::ApiSocket;
+use super::{Backends, DEFAULT_FLOW_LIMIT, ErrorBody, Health, MAX_FLOW_LIMIT, Request, Services};
+use crate::pure::command::{BackendChange, Command, Refusal, Reply};
+use crate::pure::snapshot::{FlowQuery, Snapshot};
+
+/// A command must be done by then: an unload of a thousand services takes a few seconds.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the API stands on.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The latest state.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The way to the single writer, of depth [`super::COMMANDS_DEPTH`].
+    pub commands: mpsc::Sender<Request>,
+}
+
+/// Serves until `shutdown` is done and the answers under way have been given; then the socket's file is gone.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(
+    socket: ApiSocket,
+    api: Api,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (listener, _file) = socket.into_parts();
+    axum::serve(listener, router(api)).with_graceful_shutdown(shutdown).await
+}
+
+/// All paths.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}/backends", get(backends))
+        .route("/v1/services/{name}/backends/{address}", post(change_backend))
+        .route("/v1/flows", get(flows))
+        .route("/v1/explain", post(explain))
+        .route("/v1/reload", post(reload))
+        .route("/v1/unload", post(unload))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(api)
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+struct ApiError {
+    status: StatusCode,
+    word: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, word: &'static str, message: impl Into<String>) -> Self {
+        Self { status, word, message: message.into() }
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody { error: self.word.to_owned(), message: self.message };
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let _ = response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound(message) => Self::new(StatusCode::NOT_FOUND, "not_found", message),
+            Refusal::Conflict(message) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            Refusal::Invalid(message) => Self::invalid(message),
+            Refusal::Failed(message) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message),
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl Api {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Hands a command over and waits for what comes of it.
+    async fn command(&self, command: Command) -> Result<Json<Reply>, ApiError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send((command, answer)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many changes are waiting: busy, retry")
+            }
+            TrySendError::Closed(_) => ending(),
+        })?;
+        match tokio::time::timeout(COMMAND_DEADLINE, answered).await {
+            Ok(Ok(outcome)) => Ok(Json(outcome?)),
+            Ok(Err(_)) => Err(ending()),
+            Err(_) => {
+                let message = format!(
+                    "not done within {} s, and it may still be carried out: see `lb-agent status` before repeating it",
+                    COMMAND_DEADLINE.as_secs()
+                );
+                Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "no_answer", message))
+            }
+        }
+    }
+}
+
+fn ending() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the agent is ending; start it again, then retry")
+}
+
+async fn health(State(api): State<Api>) -> Json<Health> {
+    let agent = &api.snapshot().agent;
+    let status = if agent.problems.is_empty() { "ok" } else { "degraded" };
+    Json(Health { status: status.to_owned(), version: agent.version.clone(), problems: agent.problems.clone() })
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    json(&*api.snapshot())
+}
+
+async fn services(State(api): State<Api>) -> Json<Services> {
+    Json(Services { services: api.snapshot().services.clone() })
+}
+
+async fn backends(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Backends>, ApiError> {
+    let snapshot = api.snapshot();
+    let Some(service) = snapshot.services.iter().find(|service| service.name == name) else {
+        let names: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
+        let message = format!("there is no service {name:?}; there are: {}", names.join(", "));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    Ok(Json(Backends { service: name, backends: service.backends.clone() }))
+}
+
+async fn change_backend(
+    State(api): State<Api>,
+    Path((service, address)): Path<(String, String)>,
+    change: Result<Json<BackendChange>, JsonRejection>,
+) -> Result<Json<Reply>, ApiError> {
+    let Json(change) = change?;
+    let address = address.parse().map_err(|_| not_an_address(&address))?;
+    api.command(Command::Backend { service, address, change }).await
+}
+
+fn not_an_address(found: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "{found:?} is no backend: wanted address:port, such as 10.0.0.11:8000 or [2001:db8::1]:8000"
+    ))
+}
+
+/// What `GET /v1/flows` may be asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowFilter {
+    service: Option<String>,
+    backend: Option<SocketAddr>,
+    limit: Option<usize>,
+}
+
+async fn flows(
+    State(api): State<Api>,
+    filter: Result<Query<FlowFilter>, QueryRejection>,
+) -> Result<Json<Reply>, ApiError> {
+    let Query(FlowFilter { service, backend, limit }) = filter?;
+    let limit = limit.unwrap_or(DEFAULT_FLOW_LIMIT);
+    if limit > MAX_FLOW_LIMIT {
+        return Err(ApiError::invalid(format!("limit is {limit}, wanted at most {MAX_FLOW_LIMIT}")));
+    }
+    api.command(Command::Flows { service, backend, limit }).await
+}
+
+async fn explain(
+    State(api): State<Api>,
+    query: Result<Json<FlowQuery>, JsonRejection>,
+) -> Result<Json<Reply>, ApiError> {
+    let Json(query) = query?;
+    api.command(Command::Explain(query)).await
+}
+
+async fn reload(State(api): State<Api>) -> Result<Json<Reply>, ApiError> {
+    api.command(Command::Reload).await
+}
+
+async fn unload(State(api): State<Api>) -> Result<Json<Reply>, ApiError> {
+    api.command(Command::Unload).await
+}
+
+async fn no_such_path(uri: axum::http::Uri) -> ApiError {
+    let message =
+        format!("there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> ApiError {
+    let message = format!("{} does not take {method}: GET reads, POST changes", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
+}
+
+/// A large value, written without a copy of it.
+fn json<T: Serialize>(value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            let message = format!("cannot write the state as JSON: {error}. Please report this");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message).into_response()
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The API over a real socket, and the CLI as a program against it; no root, no packet path.
+#![expect(clippy::unwrap_used, reason = "tests panic; helpers of tests do too")]
+
+mod cli;
+mod harness;
+mod http;
