@@ -2,7 +2,6 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::clock::Ticks;
 use crate::endpoint::Address;
 
 /// The service's slot comes from the client's address alone.
@@ -56,19 +55,6 @@ pub struct SnatForwardEntry {
     pub time: u16,
 }
 
-impl SnatForwardEntry {
-    /// Whether its port is free again: its flow has ended and the port has rested, or it has been silent for longer than its
-    /// service's idle timeout.
-    #[inline(always)]
-    pub const fn is_free(&self, now: Ticks, idle_ticks: u16) -> bool {
-        let rest = if self.time & SNAT_ENDED != 0 { SNAT_PAUSE_TICKS } else { idle_ticks };
-        now.since(Ticks(self.time & !SNAT_ENDED)) > rest
-    }
-}
-
-/// A port rests this long after its flow has ended, ticks (about 2 s): late segments of the old flow die meanwhile.
-pub const SNAT_PAUSE_TICKS: u16 = 8;
-
 /// In [`SnatForwardEntry::time`]: both sides have closed, or one has reset. The port is free again after a pause.
 pub const SNAT_ENDED: u16 = 1 << 15;
 
@@ -112,20 +98,6 @@ pub struct SnatReverseEntry {
     pub zero: [u8; 3],
 }
 
-impl SnatReverseEntry {
-    /// The other half of this mapping.
-    #[inline(always)]
-    pub const fn forward_key(&self) -> SnatForwardKey {
-        SnatForwardKey {
-            client: self.client,
-            client_port: self.client_port,
-            vip_port: self.vip_port,
-            service: self.service,
-            owner: self.owner,
-        }
-    }
-}
-
 /// A datagram in pieces: what its fragments have in common (RFC 791, section 3.2; RFC 8200, section 4.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4))]
@@ -144,22 +116,20 @@ pub struct FragmentKey {
 
 /// Towards the backend; otherwise towards the client.
 pub const FRAGMENT_FORWARD: u8 = 1 << 0;
-/// `src` replaces the source.
-pub const FRAGMENT_NEW_SRC: u8 = 1 << 1;
-/// `dst` replaces the destination.
-pub const FRAGMENT_NEW_DST: u8 = 1 << 2;
+/// `src` and `dst` replace the addresses: the datagram is routed (nat).
+pub const FRAGMENT_NEW_ENDS: u8 = 1 << 1;
 /// The head was none of ours, so its tails are not either.
-pub const FRAGMENT_PASS: u8 = 1 << 3;
+pub const FRAGMENT_PASS: u8 = 1 << 2;
 /// An echo request to a VIP: the tails go back as they came.
-pub const FRAGMENT_ECHO: u8 = 1 << 4;
+pub const FRAGMENT_ECHO: u8 = 1 << 3;
 
 /// Where the tails of a datagram go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4))]
 pub struct FragmentEntry {
-    /// New source address, where `FRAGMENT_NEW_SRC`.
+    /// New source address, where `FRAGMENT_NEW_ENDS`.
     pub src: Address,
-    /// New destination address, where `FRAGMENT_NEW_DST`.
+    /// New destination address, where `FRAGMENT_NEW_ENDS`.
     pub dst: Address,
     /// Owner.
     pub owner: u16,
@@ -170,17 +140,6 @@ pub struct FragmentEntry {
     /// Always zero.
     pub zero: [u8; 3],
 }
-
-impl FragmentEntry {
-    /// Whether the datagram will never be complete.
-    #[inline(always)]
-    pub const fn is_over(&self, now: Ticks) -> bool {
-        now.since(Ticks(self.time)) > FRAGMENT_TICKS
-    }
-}
-
-/// A datagram that is not complete by then never will be, ticks (about 30 s, the usual reassembly time, RFC 1122).
-pub const FRAGMENT_TICKS: u16 = 112;
 
 const _: () = assert!(size_of::<ReplyEntry>() == 24);
 const _: () = assert!(size_of::<SnatForwardKey>() == 24 && size_of::<SnatForwardEntry>() == 4);
