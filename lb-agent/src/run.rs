@@ -16,12 +16,13 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, AgentConfig, Config, Environment};
 use crate::edge::api::{self, Request};
 use crate::edge::bpf::{self, Build};
-use crate::edge::dataplane::DataPlane;
+use crate::edge::dataplane::{DataPlane, Sweeper};
 use crate::edge::journal::{FileJournal, Journal};
 use crate::edge::{netlink, probe};
 use crate::pure::command::{Command, Refusal, Reply};
 use crate::pure::ledger::Ledger;
 use crate::pure::snapshot::{AgentStatus, Snapshot};
+use crate::pure::sweep::SweepRequest;
 use crate::task::clock::Clock;
 use crate::task::reconcile::{Exit, Identity, Inputs, Outputs, Reconcile};
 use crate::task::{FACTS_DEPTH, announce, health, sweep};
@@ -52,7 +53,9 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     let clock = Clock::new(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
     let mut dataplane = loaded.dataplane;
     let observed = dataplane.observe()?;
-    let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, clock.now())?;
+    let mut sweeper = loaded.sweeper;
+    let first = sweeper.sweep(&SweepRequest::default())?;
+    let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, &first, clock.now())?;
     ledger.set_interfaces(config.interfaces.iter().map(|i| i.name.clone()).collect());
 
     let (watched_tx, watched) = watch::channel(ledger.watched_addresses());
@@ -82,7 +85,7 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
 
     let seed = rand::random();
     let _ = tasks.spawn(health::run(probe::NetProber::new(), targets, facts_tx.clone(), clock, seed, stop.clone()));
-    let _ = tasks.spawn(sweep::run(loaded.sweeper, sweeps, facts_tx, stop.clone()));
+    let _ = tasks.spawn(sweep::run(sweeper, sweeps, facts_tx, stop.clone()));
     let _ = tasks.spawn(announce::run(announced, bpf::announce, stop.clone()));
     if let Some(log) = loaded.log {
         let stop = stop.clone();
