@@ -1,4 +1,7 @@
 //! One's-complement sums and their incremental update (RFC 1071, RFC 1624).
+//!
+//! Sums are kept in this machine's byte order and in 32-bit words: a one's-complement sum does not care (RFC 1071, section 2),
+//! and four additions for an IPv6 address are fewer than sixteen.
 
 /// The change that some replaced bytes make to a checksum, as a sum to be folded in: `Σ ~old + new`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,25 +14,28 @@ impl Change {
     /// One 16-bit word, wire order.
     #[inline(always)]
     pub const fn word(self, old: [u8; 2], new: [u8; 2]) -> Self {
-        Self(self.0 + !u16::from_be_bytes(old) as u64 + u16::from_be_bytes(new) as u64)
+        Self(self.0 + !u16::from_ne_bytes(old) as u64 + u16::from_ne_bytes(new) as u64)
     }
 
     /// Four bytes that start at an even offset.
     #[inline(always)]
     pub const fn four(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        self.word([old[0], old[1]], [new[0], new[1]]).word([old[2], old[3]], [new[2], new[3]])
+        Self(self.0 + !u32::from_ne_bytes(old) as u64 + u32::from_ne_bytes(new) as u64)
     }
 
     /// Sixteen bytes that start at an even offset.
     #[inline(always)]
-    pub fn sixteen(self, old: &[u8; 16], new: &[u8; 16]) -> Self {
-        let mut change = self;
-        let mut i = 0;
-        while i < 16 {
-            change = change.word([old[i], old[i + 1]], [new[i], new[i + 1]]);
-            i += 2;
-        }
-        change
+    pub const fn sixteen(self, old: &[u8; 16], new: &[u8; 16]) -> Self {
+        self.four([old[0], old[1], old[2], old[3]], [new[0], new[1], new[2], new[3]])
+            .four([old[4], old[5], old[6], old[7]], [new[4], new[5], new[6], new[7]])
+            .four([old[8], old[9], old[10], old[11]], [new[8], new[9], new[10], new[11]])
+            .four([old[12], old[13], old[14], old[15]], [new[12], new[13], new[14], new[15]])
+    }
+
+    /// As the kernel's checksum helpers take it.
+    #[inline(always)]
+    pub const fn to_kernel(self) -> u32 {
+        fold(self.0) as u32
     }
 
     /// Both changes.
@@ -41,8 +47,7 @@ impl Change {
     /// The checksum after the change: `HC' = ~(~HC + ~m + m')`, RFC 1624 equation 3, with the end-around carry.
     #[inline(always)]
     pub const fn apply(self, checksum: [u8; 2]) -> [u8; 2] {
-        let sum = fold(self.0 + !u16::from_be_bytes(checksum) as u64);
-        (!sum).to_be_bytes()
+        (!fold(self.0 + !u16::from_ne_bytes(checksum) as u64)).to_ne_bytes()
     }
 
     /// The same for UDP, where zero means "no checksum" and stays (RFC 768), and a computed zero is sent as all ones.
@@ -56,9 +61,9 @@ impl Change {
     }
 }
 
-/// Sum of 16-bit words, folded to 16 bits with end-around carry.
+/// Folds a sum to 16 bits with end-around carry.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "three folds of 64 bits leave 16")]
+#[expect(clippy::cast_possible_truncation, reason = "four folds of 64 bits leave 16")]
 pub const fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
     let sum = (sum >> 16) + (sum & 0xffff);
@@ -81,7 +86,8 @@ mod tests {
         let mut bytes = [0_u8; 20];
         for round in 0..5_000_u32 {
             for (i, b) in bytes.iter_mut().enumerate() {
-                *b = (round.wrapping_mul(2_654_435_761) >> (i % 4 * 8)) as u8 ^ i as u8;
+                let word = round.wrapping_mul(2_654_435_761).to_le_bytes();
+                *b = word[i % 4].wrapping_add(u8::try_from(i).expect("20 bytes"));
             }
             let before = full(&bytes);
             let old = [bytes[12], bytes[13], bytes[14], bytes[15]];

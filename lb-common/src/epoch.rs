@@ -60,6 +60,6 @@ mod tests {
     #[test]
     fn a_word_of_an_older_epoch_counts_as_empty() {
         let place = Place::of(FlowKey { bucket: 7, tag: 9 }, 6, 0xff);
-        assert!(place.mark(5 << FLAGS_PER_WORD | (1 << FLAGS_PER_WORD) - 1).is_some());
+        assert!(place.mark((5 << FLAGS_PER_WORD) | ((1 << FLAGS_PER_WORD) - 1)).is_some());
     }
 }

@@ -1,9 +1,12 @@
 //! The two address families behind one trait, so that every rule is written once and compiled for both.
 
 use crate::csum::Change;
+use crate::decide::{Sheet, Work};
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::flow::FlowKey;
 use crate::hash::{Seed, flow_v4, flow_v6};
+use crate::packet::Packet;
+use crate::parse::{Ip, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Quote, ipv4, ipv6, quoted_ipv4, quoted_ipv6};
 use crate::reply::ReplyEntry;
 use crate::service::ServiceEntry;
 use crate::tables::Tables;
@@ -11,7 +14,7 @@ use crate::tables::Tables;
 /// IPv4 or IPv6.
 pub trait Family {
     /// An address in wire order.
-    type Addr: Copy + PartialEq;
+    type Addr: Copy + PartialEq + Default;
     /// Whether this is IPv6.
     const IS_V6: bool;
     /// Offset of the source address in the IP header.
@@ -19,6 +22,26 @@ pub trait Family {
     /// Offset of the destination address in the IP header.
     const DST_AT: usize;
 
+    /// ICMP's protocol number.
+    const ICMP: u8;
+
+    /// This family's part of the working memory.
+    fn sheet(work: &mut Work) -> &mut Sheet<Self::Addr>;
+    /// Reads the IP header at `l3`.
+    fn parse<P: Packet>(p: &P, l3: usize, ip: &mut Ip<Self::Addr>) -> Option<()>;
+    /// Reads the packet that an ICMP error quotes at `l3`.
+    fn quoted<P: Packet>(p: &P, l3: usize, quote: &mut Quote<Self::Addr>) -> Option<()>;
+    /// Reads the destination address of the IP header at `l3`, however broken the rest may be.
+    fn destination<P: Packet>(p: &P, l3: usize) -> Option<Self::Addr>;
+    /// Writes new addresses and a new TTL into the IP header and sets its checksum right, where it has one.
+    fn rewrite<P: Packet>(p: &mut P, ip: &Ip<Self::Addr>, src: &Self::Addr, dst: &Self::Addr, ttl: u8) -> Option<()>;
+    /// Writes new addresses into a quoted IP header. What that does to the sum of the quote's bytes.
+    fn rewrite_quoted<P: Packet>(
+        p: &mut P,
+        quote: &Quote<Self::Addr>,
+        src: &Self::Addr,
+        dst: &Self::Addr,
+    ) -> Option<Change>;
     /// In the shape of the slow tables.
     fn to_address(addr: &Self::Addr) -> Address;
     /// From the shape of the slow tables.
@@ -52,6 +75,48 @@ impl Family for V4 {
     const IS_V6: bool = false;
     const SRC_AT: usize = 12;
     const DST_AT: usize = 16;
+    const ICMP: u8 = PROTOCOL_ICMP;
+
+    #[inline(always)]
+    fn sheet(work: &mut Work) -> &mut Sheet<[u8; 4]> {
+        &mut work.v4
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 4]>) -> Option<()> {
+        ipv4(p, l3, ip)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(p: &P, l3: usize, quote: &mut Quote<[u8; 4]>) -> Option<()> {
+        quoted_ipv4(p, l3, quote)
+    }
+
+    #[inline(always)]
+    fn destination<P: Packet>(p: &P, l3: usize) -> Option<[u8; 4]> {
+        p.load::<4>(l3 + Self::DST_AT)
+    }
+
+    #[inline(always)]
+    fn rewrite<P: Packet>(p: &mut P, ip: &Ip<[u8; 4]>, src: &[u8; 4], dst: &[u8; 4], ttl: u8) -> Option<()> {
+        let checksum = p.load::<2>(ip.l3 + 10)?;
+        let change =
+            Self::change(&ip.src, src).and(Self::change(&ip.dst, dst)).word([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+        let c = change.apply(checksum);
+        let (s, d) = (src, dst);
+        p.store::<12>(ip.l3 + 8, [ttl, ip.protocol, c[0], c[1], s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3]])
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted<P: Packet>(p: &mut P, quote: &Quote<[u8; 4]>, src: &[u8; 4], dst: &[u8; 4]) -> Option<Change> {
+        let addresses = Self::change(&quote.src, src).and(Self::change(&quote.dst, dst));
+        let old = p.load::<2>(quote.l3 + 10)?;
+        let new = addresses.apply(old);
+        p.store(quote.l3 + 10, new)?;
+        p.store(quote.l3 + Self::SRC_AT, *src)?;
+        p.store(quote.l3 + Self::DST_AT, *dst)?;
+        Some(addresses.word(old, new))
+    }
 
     #[inline(always)]
     fn to_address(addr: &[u8; 4]) -> Address {
@@ -102,6 +167,41 @@ impl Family for V6 {
     const IS_V6: bool = true;
     const SRC_AT: usize = 8;
     const DST_AT: usize = 24;
+    const ICMP: u8 = PROTOCOL_ICMPV6;
+
+    #[inline(always)]
+    fn sheet(work: &mut Work) -> &mut Sheet<[u8; 16]> {
+        &mut work.v6
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 16]>) -> Option<()> {
+        ipv6(p, l3, ip)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(p: &P, l3: usize, quote: &mut Quote<[u8; 16]>) -> Option<()> {
+        quoted_ipv6(p, l3, quote)
+    }
+
+    #[inline(always)]
+    fn destination<P: Packet>(p: &P, l3: usize) -> Option<[u8; 16]> {
+        p.load::<16>(l3 + Self::DST_AT)
+    }
+
+    #[inline(always)]
+    fn rewrite<P: Packet>(p: &mut P, ip: &Ip<[u8; 16]>, src: &[u8; 16], dst: &[u8; 16], ttl: u8) -> Option<()> {
+        p.store(ip.l3 + 7, [ttl])?;
+        p.store(ip.l3 + Self::SRC_AT, *src)?;
+        p.store(ip.l3 + Self::DST_AT, *dst)
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted<P: Packet>(p: &mut P, quote: &Quote<[u8; 16]>, src: &[u8; 16], dst: &[u8; 16]) -> Option<Change> {
+        p.store(quote.l3 + Self::SRC_AT, *src)?;
+        p.store(quote.l3 + Self::DST_AT, *dst)?;
+        Some(Self::change(&quote.src, src).and(Self::change(&quote.dst, dst)))
+    }
 
     #[inline(always)]
     fn to_address(addr: &[u8; 16]) -> Address {

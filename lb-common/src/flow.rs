@@ -67,14 +67,12 @@ impl FlowEntry {
 
     /// The flow's owner.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 15 bits")]
     pub const fn owner(self) -> Owner {
         (self.0 >> OWNER_SHIFT & 0x7fff) as Owner
     }
 
     /// The state's number; 0 where the place is free.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 3 bits")]
     pub const fn state_number(self) -> u8 {
         (self.0 >> STATE_SHIFT & 7) as u8
     }
@@ -107,14 +105,13 @@ impl FlowEntry {
 
     /// When it was last refreshed.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "14 bits are left after the shift")]
     pub const fn time(self) -> Ticks {
         Ticks((self.0 >> TIME_SHIFT) as u16)
     }
 }
 
 /// Where a flow may lie, and what it is recognised by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
     /// First candidate bucket, before masking.
     pub bucket: u32,
@@ -137,7 +134,7 @@ impl FlowKey {
 }
 
 /// What a client's packet says about its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Segment {
     /// TCP SYN without ACK.
     Syn,
@@ -146,6 +143,7 @@ pub enum Segment {
     /// TCP RST.
     Rst,
     /// Any other TCP segment.
+    #[default]
     Data,
     /// A UDP datagram.
     Datagram,

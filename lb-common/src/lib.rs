@@ -3,6 +3,10 @@
 //! Compiled twice: into the BPF programs and into the host. No pointer, no map, no I/O: bytes and tables come in through
 //! traits. Multi-byte fields taken from packets stay in wire order as byte arrays; integers are in host order.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "BPF calls take five arguments and a 512-byte stack, and the verifier knows a bound only where it saw the check"
+)]
 
 pub mod limits;
 pub mod maps;
@@ -25,6 +29,7 @@ pub mod family;
 pub mod packet;
 pub mod parse;
 pub mod table;
+pub mod decide;
 pub mod sweep;
 #[cfg(feature = "user")]
 pub mod pod;

@@ -41,7 +41,10 @@ pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 
-/// Every map above, in the order in which a reader meets them.
+/// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
+pub const WORK: &str = "WORK";
+
+/// Every map above but [`WORK`], in the order in which a reader meets them.
 pub const ALL: [&str; 20] = [
     SERVICES_V4,
     SERVICES_V6,

@@ -3,10 +3,26 @@
 
 use crate::csum::Change;
 
+/// Where a packet comes from, and who has seen it before.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Interface it came in by.
+    pub ifindex: u32,
+    /// Whether this look keeps the flow table's books. The TC program does not where the XDP program has done so already.
+    pub keeps_books: bool,
+}
+
 /// A frame from its Ethernet header on. Every access is checked: beyond the end is `None`, never a fault.
 pub trait Packet {
-    /// Bytes in the frame.
-    fn len(&self) -> usize;
+    /// Whether the hook can leave the next hop's MAC address to the kernel (TC). XDP cannot; it also sees no packet larger than
+    /// the wire's, as TC does after GRO.
+    const CAN_RESOLVE: bool;
+
+    /// Where it comes from.
+    fn arrival(&self) -> Arrival;
+
+    /// Whether the frame has at least `end` bytes.
+    fn holds(&self, end: usize) -> bool;
 
     /// Copies `N` bytes that start at `at`.
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
@@ -22,11 +38,5 @@ pub trait Packet {
         let old = self.load::<2>(at)?;
         let change = pseudo.and(rest);
         self.store(at, if udp { change.apply_udp(old) } else { change.apply(old) })
-    }
-
-    /// Whether there is nothing in it.
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -24,13 +24,17 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 /// Most IPv6 extension headers that are walked; more than any honest packet has.
 const MAX_EXTENSIONS: usize = 4;
 
+/// IPv6 fragment header.
+const EXTENSION_FRAGMENT: u8 = 44;
+
 /// Bytes of an Ethernet header without tags.
 const ETHERNET_LEN: usize = 14;
 
 /// Whether an IP packet is whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Piece {
     /// A whole datagram.
+    #[default]
     Whole,
     /// The first fragment: it carries the ports.
     Head,
@@ -39,7 +43,7 @@ pub enum Piece {
 }
 
 /// An IP header, either family.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ip<A> {
     /// Offset of the IP header in the frame.
     pub l3: usize,
@@ -62,7 +66,7 @@ pub struct Ip<A> {
 }
 
 /// TCP or UDP ports, and what the packet says about its flow.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Transport {
     /// Source port, wire order.
     pub src_port: [u8; 2],
@@ -97,11 +101,11 @@ const fn is_tag(kind: u16) -> bool {
 
 /// IPv4 header (RFC 791). `None`: too short, another version, or lengths that contradict each other.
 #[inline(always)]
-pub fn ipv4<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 4]>> {
+pub fn ipv4<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 4]>) -> Option<()> {
     let h = p.load::<20>(l3)?;
     let header_len = usize::from(h[0] & 0x0f) * 4;
     let len = u16::from_be_bytes([h[2], h[3]]);
-    if h[0] >> 4 != 4 || header_len < 20 || usize::from(len) < header_len || l3 + usize::from(len) > p.len() {
+    if h[0] >> 4 != 4 || header_len < 20 || usize::from(len) < header_len || !p.holds(l3 + usize::from(len)) {
         return None;
     }
     let fragment = u16::from_be_bytes([h[6], h[7]]);
@@ -112,7 +116,7 @@ pub fn ipv4<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 4]>> {
     } else {
         Piece::Whole
     };
-    Some(Ip {
+    *ip = Ip {
         l3,
         l4: l3 + header_len,
         src: [h[12], h[13], h[14], h[15]],
@@ -122,62 +126,80 @@ pub fn ipv4<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 4]>> {
         len,
         piece,
         id: u32::from(u16::from_be_bytes([h[4], h[5]])),
-    })
+    };
+    Some(())
 }
 
 /// IPv6 header and its extension headers (RFC 8200). `None`: as for IPv4, or a chain longer than we walk.
 #[inline(always)]
-pub fn ipv6<P: Packet>(p: &P, l3: usize) -> Option<Ip<[u8; 16]>> {
+pub fn ipv6<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 16]>) -> Option<()> {
     let h = p.load::<8>(l3)?;
     let len = u16::from_be_bytes([h[4], h[5]]).checked_add(40)?;
-    if h[0] >> 4 != 6 || l3 + usize::from(len) > p.len() {
+    let end = l3 + usize::from(len);
+    if h[0] >> 4 != 6 || !p.holds(end) {
         return None;
     }
-    let mut ip = Ip {
-        l3,
-        l4: l3 + 40,
-        src: p.load::<16>(l3 + 8)?,
-        dst: p.load::<16>(l3 + 24)?,
-        protocol: h[6],
-        ttl: h[7],
-        len,
-        piece: Piece::Whole,
-        id: 0,
-    };
-    let end = l3 + usize::from(len);
+    let mut chain = Chain { protocol: h[6], l4: l3 + 40, piece: Piece::Whole, id: 0 };
+    if is_extension(chain.protocol) {
+        chain = extensions(p, chain, end)?;
+    }
+    ip.src = p.load::<16>(l3 + 8)?;
+    ip.dst = p.load::<16>(l3 + 24)?;
+    ip.l3 = l3;
+    ip.l4 = chain.l4;
+    ip.protocol = chain.protocol;
+    ip.ttl = h[7];
+    ip.len = len;
+    ip.piece = chain.piece;
+    ip.id = chain.id;
+    Some(())
+}
+
+/// What a chain of extension headers leads to.
+#[derive(Clone, Copy)]
+struct Chain {
+    protocol: u8,
+    l4: usize,
+    piece: Piece,
+    id: u32,
+}
+
+/// Walks extension headers up to `end`. `None`: beyond it, or more of them than we walk.
+#[inline(always)]
+fn extensions<P: Packet>(p: &P, mut chain: Chain, end: usize) -> Option<Chain> {
     let mut n = 0;
     while n < MAX_EXTENSIONS {
-        if !is_extension(ip.protocol) || ip.piece == Piece::Tail {
+        if !is_extension(chain.protocol) || matches!(chain.piece, Piece::Tail) {
             break;
         }
-        let e = p.load::<8>(ip.l4)?;
-        if ip.protocol == 44 {
+        let e = p.load::<8>(chain.l4)?;
+        if chain.protocol == EXTENSION_FRAGMENT {
             let offset = u16::from_be_bytes([e[2], e[3]]);
-            ip.id = u32::from_be_bytes([e[4], e[5], e[6], e[7]]);
-            ip.piece = if offset & 0xfff8 != 0 {
+            chain.id = u32::from_be_bytes([e[4], e[5], e[6], e[7]]);
+            chain.piece = if offset & 0xfff8 != 0 {
                 Piece::Tail
             } else if offset & 1 != 0 {
                 Piece::Head
             } else {
                 Piece::Whole
             };
-            ip.l4 += 8;
+            chain.l4 += 8;
         } else {
-            ip.l4 += (usize::from(e[1]) + 1) * 8;
+            chain.l4 += (usize::from(e[1]) + 1) * 8;
         }
-        ip.protocol = e[0];
-        if ip.l4 > end {
+        chain.protocol = e[0];
+        if chain.l4 > end {
             return None;
         }
         n += 1;
     }
-    if is_extension(ip.protocol) && ip.piece != Piece::Tail { None } else { Some(ip) }
+    if is_extension(chain.protocol) && !matches!(chain.piece, Piece::Tail) { None } else { Some(chain) }
 }
 
 /// Hop-by-hop, routing, fragment and destination options: what a packet may carry before its transport header.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, 0 | 43 | 44 | 60)
+    matches!(protocol, 0 | 43 | EXTENSION_FRAGMENT | 60)
 }
 
 /// TCP (RFC 9293) or UDP (RFC 768) header of a packet that is no tail. `None`: another protocol, or too short.
@@ -211,4 +233,91 @@ pub fn transport<P: Packet, A>(p: &P, ip: &Ip<A>) -> Option<Transport> {
         });
     }
     None
+}
+
+/// A packet that an ICMP error quotes: as much of it as matters, which is its addresses and 4 bytes of what it carries.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quote<A> {
+    /// Offset of the quoted IP header.
+    pub l3: usize,
+    /// Offset of the quoted TCP or UDP header.
+    pub l4: usize,
+    /// Source of the quoted packet.
+    pub src: A,
+    /// Destination of the quoted packet.
+    pub dst: A,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// Source port, wire order.
+    pub src_port: [u8; 2],
+    /// Destination port, wire order.
+    pub dst_port: [u8; 2],
+}
+
+/// The IPv4 packet that an error quotes from `l3` on. `None`: neither TCP nor UDP, without ports, or too short.
+#[inline(always)]
+pub fn quoted_ipv4<P: Packet>(p: &P, l3: usize, quote: &mut Quote<[u8; 4]>) -> Option<()> {
+    let h = p.load::<20>(l3)?;
+    let header_len = usize::from(h[0] & 0x0f) * 4;
+    let tail = u16::from_be_bytes([h[6], h[7]]) & 0x1fff != 0;
+    if h[0] >> 4 != 4 || header_len < 20 || tail || !has_ports(h[9]) {
+        return None;
+    }
+    let l4 = l3 + header_len;
+    let ports = p.load::<4>(l4)?;
+    *quote = Quote {
+        l3,
+        l4,
+        src: [h[12], h[13], h[14], h[15]],
+        dst: [h[16], h[17], h[18], h[19]],
+        protocol: h[9],
+        src_port: [ports[0], ports[1]],
+        dst_port: [ports[2], ports[3]],
+    };
+    Some(())
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn quoted_ipv6<P: Packet>(p: &P, l3: usize, quote: &mut Quote<[u8; 16]>) -> Option<()> {
+    let h = p.load::<8>(l3)?;
+    if h[0] >> 4 != 6 {
+        return None;
+    }
+    let (mut protocol, mut l4) = (h[6], l3 + 40);
+    let mut n = 0;
+    while n < MAX_EXTENSIONS {
+        if !is_extension(protocol) {
+            break;
+        }
+        let e = p.load::<8>(l4)?;
+        if protocol == EXTENSION_FRAGMENT {
+            if u16::from_be_bytes([e[2], e[3]]) & 0xfff8 != 0 {
+                return None;
+            }
+            l4 += 8;
+        } else {
+            l4 += (usize::from(e[1]) + 1) * 8;
+        }
+        protocol = e[0];
+        n += 1;
+    }
+    if !has_ports(protocol) {
+        return None;
+    }
+    let ports = p.load::<4>(l4)?;
+    quote.src = p.load::<16>(l3 + 8)?;
+    quote.dst = p.load::<16>(l3 + 24)?;
+    quote.l3 = l3;
+    quote.l4 = l4;
+    quote.protocol = protocol;
+    quote.src_port = [ports[0], ports[1]];
+    quote.dst_port = [ports[2], ports[3]];
+    Some(())
+}
+
+/// Whether a protocol's header starts with two ports that we route by.
+#[inline(always)]
+pub const fn has_ports(protocol: u8) -> bool {
+    protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP
 }

@@ -144,22 +144,20 @@ pub struct FragmentKey {
 
 /// Towards the backend; otherwise towards the client.
 pub const FRAGMENT_FORWARD: u8 = 1 << 0;
-/// `src` replaces the source.
-pub const FRAGMENT_NEW_SRC: u8 = 1 << 1;
-/// `dst` replaces the destination.
-pub const FRAGMENT_NEW_DST: u8 = 1 << 2;
+/// `src` and `dst` replace the addresses: the datagram is routed (nat).
+pub const FRAGMENT_NEW_ENDS: u8 = 1 << 1;
 /// The head was none of ours, so its tails are not either.
-pub const FRAGMENT_PASS: u8 = 1 << 3;
+pub const FRAGMENT_PASS: u8 = 1 << 2;
 /// An echo request to a VIP: the tails go back as they came.
-pub const FRAGMENT_ECHO: u8 = 1 << 4;
+pub const FRAGMENT_ECHO: u8 = 1 << 3;
 
 /// Where the tails of a datagram go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4))]
 pub struct FragmentEntry {
-    /// New source address, where `FRAGMENT_NEW_SRC`.
+    /// New source address, where `FRAGMENT_NEW_ENDS`.
     pub src: Address,
-    /// New destination address, where `FRAGMENT_NEW_DST`.
+    /// New destination address, where `FRAGMENT_NEW_ENDS`.
     pub dst: Address,
     /// Owner.
     pub owner: u16,

@@ -35,14 +35,12 @@ impl Slot {
 
     /// Who gets new flows.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 15 bits")]
     pub const fn current(self) -> Owner {
         (self.0 & OWNER_MASK) as Owner
     }
 
     /// Who had the slot when the transition began: the owner of every flow that is not tracked.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 15 bits")]
     pub const fn previous(self) -> Owner {
         (self.0 >> PREVIOUS_SHIFT & OWNER_MASK) as Owner
     }
@@ -104,13 +102,13 @@ impl Slot {
 /// Slot of a flow by its tag: `tag × 65537 >> 32`, in `0..RING_SIZE`. `source_hash` puts the client's 16 bits on top of the
 /// tag and takes those alone, so that all flows of one client share a slot and still differ in their tags.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "both products are below RING_SIZE")]
 pub const fn slot_of(tag: u32, by_source: bool) -> u32 {
     if by_source { tag >> 16 } else { ((tag as u64 * RING_SIZE as u64) >> 32) as u32 }
 }
 
 const _: () = assert!(MAX_OWNERS - 1 == OWNER_MASK as usize);
-const _: () = assert!(slot_of(u32::MAX, false) < RING_SIZE as u32 && slot_of(u32::MAX, true) < RING_SIZE as u32);
+const _: () =
+    assert!((slot_of(u32::MAX, false) as usize) < RING_SIZE && (slot_of(u32::MAX, true) as usize) < RING_SIZE);
 
 #[cfg(test)]
 mod tests {

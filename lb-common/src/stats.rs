@@ -3,7 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::verdict::VERDICTS;
+use crate::decide::Outcome;
+use crate::verdict::{VERDICTS, Verdict};
 
 /// What one CPU has seen of one owner, since load. Two cache lines; plain packets touch the first only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -83,6 +84,17 @@ impl Tally {
 }
 
 impl OwnerCounters {
+    /// Adds what became of one packet of this owner's.
+    #[inline(always)]
+    pub fn add(&mut self, out: &Outcome) {
+        match out.verdict {
+            Verdict::Forward => self.add_forwarded(u64::from(out.bytes), out.tally),
+            Verdict::Reply => self.add_reply(u64::from(out.bytes), out.tally),
+            _ if out.tally.has_flow_event() => self.add_flow_events(out.tally),
+            _ => {}
+        }
+    }
+
     /// Adds one forwarded packet of `bytes`.
     #[inline(always)]
     pub fn add_forwarded(&mut self, bytes: u64, tally: Tally) {

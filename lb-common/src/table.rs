@@ -5,24 +5,33 @@ use crate::epoch::Place;
 use crate::flow::{FlowEntry, FlowKey, FlowState};
 use crate::host::Host;
 use crate::limits::FLOW_BUCKET_ENTRIES;
-use crate::service::ServiceEntry;
 use crate::slot::{NOBODY, Owner, slot_of};
 use crate::tables::{Bucket, Tables};
 
-/// A bucket is filled to here before the second one is looked at: with 4 entries of room a flow, the emptier of two buckets
-/// practically never overflows (Mitzenmacher, IEEE TPDS 12(10), 2001), and most flows lie in their first one.
-const FIRST_BUCKET_FILL: usize = 6;
+/// A bucket is filled to here before the second one is looked at: with two buckets and 4 entries of room a flow, practically
+/// nothing overflows (compare Mitzenmacher, IEEE TPDS 12(10), 2001), and most flows lie in their first one.
+const FIRST_FILL: usize = 6;
 
-/// Races lost to other CPUs before a flow counts as refused.
-const INSERT_ATTEMPTS: usize = 3;
-
-/// Where a flow lies.
+/// A flow's entry, and the bucket that it lies in. Its place in there is found again by its value, never kept: the verifier would
+/// follow every place on its own, through everything that comes after.
 #[derive(Clone, Copy)]
 pub struct Found<B> {
     bucket: B,
-    index: usize,
     /// The entry as it was read.
     pub entry: FlowEntry,
+}
+
+/// What is looked for: a flow of a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lookup {
+    /// The flow.
+    pub key: FlowKey,
+    /// [`Host::flow_mask`].
+    pub mask: u32,
+    /// Service id.
+    pub service: u16,
+    /// Its idle timeout, ticks.
+    pub idle_ticks: u16,
 }
 
 /// How an insertion ended.
@@ -32,140 +41,155 @@ pub enum Inserted {
     Yes,
     /// It is in, and a flow of this owner is out.
     Evicted(Owner),
+    /// There is no room: somebody may have to go ([`push_out`]).
+    Full,
     /// There is no room, and nobody who may be pushed out.
     Refused,
 }
 
 /// Finds a flow of this service. An entry whose owner belongs to another service is not it.
+#[inline(never)]
+pub fn find<T: Tables>(t: &T, what: &Lookup) -> Option<Found<T::Bucket>> {
+    let (key, mask) = (what.key, what.mask);
+    let first = find_in(t, key.tag, t.bucket(key.first(mask))?, what.service);
+    if first.is_some() { first } else { find_in(t, key.tag, t.bucket(key.second(mask))?, what.service) }
+}
+
+/// A bucket with two entries of one tag that belong to other services is once in 2^60: the flow counts as unknown then.
 #[inline(always)]
-pub fn find<T: Tables>(t: &T, key: FlowKey, mask: u32, service: u16) -> Option<Found<T::Bucket>> {
-    if let Some(found) = find_in(t, key.tag, t.bucket(key.first(mask))?, service) {
-        return Some(found);
+fn find_in<T: Tables>(t: &T, tag: u32, bucket: T::Bucket, service: u16) -> Option<Found<T::Bucket>> {
+    let first = next_of(bucket, tag, FlowEntry::FREE);
+    let entry = if first.is_free() || belongs(t, first, service) { first } else { next_of(bucket, tag, first) };
+    if entry.is_free() || !belongs(t, entry, service) { None } else { Some(Found { bucket, entry }) }
+}
+
+/// An entry of this tag other than `not`; `FREE` where there is none.
+#[inline(always)]
+fn next_of<B: Bucket>(bucket: B, tag: u32, not: FlowEntry) -> FlowEntry {
+    let mut i = 0;
+    while i < FLOW_BUCKET_ENTRIES {
+        let entry = FlowEntry(bucket.load(i));
+        if entry.tag() == tag && entry.0 != not.0 && !entry.is_free() {
+            return entry;
+        }
+        i += 1;
     }
-    find_in(t, key.tag, t.bucket(key.second(mask))?, service)
+    FlowEntry::FREE
 }
 
 #[inline(always)]
-fn find_in<T: Tables>(t: &T, tag: u32, bucket: T::Bucket, service: u16) -> Option<Found<T::Bucket>> {
-    let mut index = 0;
-    while index < FLOW_BUCKET_ENTRIES {
-        let entry = FlowEntry(bucket.load(index));
-        if entry.tag() == tag && !entry.is_free() {
-            match t.backend(entry.owner()) {
-                Some(b) if b.service == service => return Some(Found { bucket, index, entry }),
-                _ => {}
-            }
-        }
-        index += 1;
-    }
-    None
+fn belongs<T: Tables>(t: &T, entry: FlowEntry, service: u16) -> bool {
+    matches!(t.backend(entry.owner()), Some(b) if b.service == service)
 }
 
 /// Replaces an entry; whether nobody else had changed it.
 #[inline(always)]
 pub fn update<B: Bucket>(found: &Found<B>, new: FlowEntry) -> bool {
-    found.bucket.exchange(found.index, found.entry.0, new.0)
+    replace(found.bucket, found.entry, new)
 }
 
-/// Enters a flow: first bucket, else the emptier of both, else in place of somebody who may go.
+/// Puts `new` in the place of `old`, wherever in the bucket that is; whether it was there.
 #[inline(always)]
-pub fn insert<T: Tables>(t: &T, key: FlowKey, mask: u32, service: &ServiceEntry, entry: FlowEntry) -> Inserted {
+fn replace<B: Bucket>(bucket: B, old: FlowEntry, new: FlowEntry) -> bool {
+    let mut i = 0;
+    while i < FLOW_BUCKET_ENTRIES {
+        if bucket.load(i) == old.0 && bucket.exchange(i, old.0, new.0) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Enters a flow: its first bucket up to [`FIRST_FILL`], then its second one up to there, then what is left of both. (Counting what
+/// is taken would say the same, but the verifier would follow each of the 2^8 ways to add it up.)
+#[inline(never)]
+pub fn insert<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {
+    let (key, mask) = (what.key, what.mask);
     let (Some(first), Some(second)) = (t.bucket(key.first(mask)), t.bucket(key.second(mask))) else {
         return Inserted::Refused;
     };
-    let mut attempt = 0;
-    while attempt < INSERT_ATTEMPTS {
-        let (free_first, used_first) = room(first);
-        if used_first < FIRST_BUCKET_FILL {
-            if first.exchange(free_first, 0, entry.0) {
-                return Inserted::Yes;
-            }
-        } else {
-            let (free_second, used_second) = room(second);
-            let (bucket, free, used) = if used_second < used_first {
-                (second, free_second, used_second)
-            } else {
-                (first, free_first, used_first)
-            };
-            if used >= FLOW_BUCKET_ENTRIES {
-                return push_out(t, first, second, service, entry);
-            }
-            if bucket.exchange(free, 0, entry.0) {
-                return Inserted::Yes;
-            }
-        }
-        attempt += 1;
-    }
-    Inserted::Refused
+    let done = enter(first, 0, FIRST_FILL, entry)
+        || enter(second, 0, FIRST_FILL, entry)
+        || enter(first, FIRST_FILL, FLOW_BUCKET_ENTRIES, entry)
+        || enter(second, FIRST_FILL, FLOW_BUCKET_ENTRIES, entry);
+    if done { Inserted::Yes } else { Inserted::Full }
 }
 
-/// A free place (where there is one) and how many are taken.
+/// Takes a free place from `from` on and below `end`; whether there was one.
 #[inline(always)]
-fn room<B: Bucket>(bucket: B) -> (usize, usize) {
-    let (mut free, mut used, mut i) = (0, 0, 0);
-    while i < FLOW_BUCKET_ENTRIES {
-        if bucket.load(i) == 0 {
-            free = i;
-        } else {
-            used += 1;
+fn enter<B: Bucket>(bucket: B, from: usize, end: usize, entry: FlowEntry) -> bool {
+    let mut i = from;
+    while i < end {
+        if bucket.load(i) == 0 && bucket.exchange(i, 0, entry.0) {
+            return true;
         }
         i += 1;
     }
-    (free, used)
+    false
 }
 
-/// Ended flows first, then the oldest unconfirmed, then the oldest idle of the same service. A flow that lives in a slot in
-/// transition and is not where untracked ones are is no victim: it could not be told from them.
-#[inline(always)]
-fn push_out<T: Tables>(
-    t: &T,
-    first: T::Bucket,
-    second: T::Bucket,
-    service: &ServiceEntry,
-    entry: FlowEntry,
-) -> Inserted {
-    let mut best = 0_u32;
-    let mut victim = FlowEntry::FREE;
-    let mut place = 0;
-    let mut i = 0;
-    while i < 2 * FLOW_BUCKET_ENTRIES {
-        let candidate =
-            FlowEntry(if i < FLOW_BUCKET_ENTRIES { first.load(i) } else { second.load(i - FLOW_BUCKET_ENTRIES) });
-        let score = expendability(t, candidate, service, entry.time());
-        if score > best {
-            (best, victim, place) = (score, candidate, i);
-        }
-        i += 1;
-    }
-    if best == 0 || is_needed(t, victim) {
+/// Enters a flow in place of another: ended flows first, then the oldest unconfirmed, then the oldest confirmed one that has been
+/// silent for longer than the idle timeout, if it is of the same service. A flow that lives in a slot in transition and is not
+/// where untracked ones are is no victim: it could not be told from them.
+#[inline(never)]
+pub fn push_out<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {
+    let (key, mask) = (what.key, what.mask);
+    let (Some(first), Some(second)) = (t.bucket(key.first(mask)), t.bucket(key.second(mask))) else {
+        return Inserted::Refused;
+    };
+    let (in_first, in_second) =
+        (most_expendable(first, what.idle_ticks, entry.time()), most_expendable(second, what.idle_ticks, entry.time()));
+    let use_second = in_second.score > in_first.score;
+    let Victim { score, entry: victim } = if use_second { in_second } else { in_first };
+    if score == 0 {
         return Inserted::Refused;
     }
-    let done = if place < FLOW_BUCKET_ENTRIES {
-        first.exchange(place, victim.0, entry.0)
-    } else {
-        second.exchange(place - FLOW_BUCKET_ENTRIES, victim.0, entry.0)
-    };
-    match (done, victim.is_ended()) {
-        (true, true) => Inserted::Yes,
-        (true, false) => Inserted::Evicted(victim.owner()),
-        _ => Inserted::Refused,
+    if !victim.is_ended() && ((!victim.is_unconfirmed() && !belongs(t, victim, what.service)) || is_needed(t, victim)) {
+        return Inserted::Refused;
     }
+    let done = if use_second { replace(second, victim, entry) } else { replace(first, victim, entry) };
+    if !done {
+        return Inserted::Refused;
+    }
+    if victim.is_ended() { Inserted::Yes } else { Inserted::Evicted(victim.owner()) }
+}
+
+/// The entry of a bucket that is missed least; the higher the score, the less.
+struct Victim {
+    score: u32,
+    entry: FlowEntry,
+}
+
+#[inline(always)]
+fn most_expendable<B: Bucket>(bucket: B, idle_ticks: u16, now: Ticks) -> Victim {
+    let mut victim = Victim { score: 0, entry: FlowEntry::FREE };
+    let mut i = 0;
+    while i < FLOW_BUCKET_ENTRIES {
+        let entry = FlowEntry(bucket.load(i));
+        let score = expendability(entry, idle_ticks, now);
+        if score > victim.score {
+            victim = Victim { score, entry };
+        }
+        i += 1;
+    }
+    victim
 }
 
 /// 0: may not go; otherwise the higher, the sooner.
 #[inline(always)]
-fn expendability<T: Tables>(t: &T, e: FlowEntry, service: &ServiceEntry, now: Ticks) -> u32 {
-    let age = u32::from(now.since(e.time()));
-    if e.is_ended() {
-        return 3 << 16 | age;
-    }
-    if e.is_unconfirmed() {
-        return 2 << 16 | age;
-    }
-    match t.backend(e.owner()) {
-        Some(b) if b.service == service.id && age > u32::from(service.idle_ticks) => 1 << 16 | age,
-        _ => 0,
-    }
+fn expendability(e: FlowEntry, idle_ticks: u16, now: Ticks) -> u32 {
+    let age = now.since(e.time());
+    let class = if e.is_ended() {
+        3
+    } else if e.is_unconfirmed() {
+        2
+    } else if age > idle_ticks {
+        1
+    } else {
+        return 0;
+    };
+    class << 16 | u32::from(age)
 }
 
 #[inline(always)]

@@ -35,12 +35,14 @@ pub enum Route {
         /// Interface.
         ifindex: u32,
     },
+    /// The packet is larger than the way takes.
+    TooBig,
     /// Nowhere.
     None,
 }
 
 /// What a route is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RouteQuery {
     /// Source of the packet as it will leave.
     pub src: Address,
@@ -52,8 +54,6 @@ pub struct RouteQuery {
     pub protocol: u8,
     /// Length of the IP packet, bytes.
     pub len: u16,
-    /// Interface from whose point of view the route is looked up.
-    pub from: u32,
 }
 
 /// Everything the packet path looks up. Lookups of fixed tables return `None` only where the table lacks the index.
@@ -111,6 +111,8 @@ pub trait Tables {
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry>;
     /// Enters it; whether there was room.
     fn set_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool;
-    /// Asks the host's routing table.
+    /// Gives it back.
+    fn release_snat_forward(&self, key: &SnatForwardKey);
+    /// Asks the host's routing table, from the point of view of [`Host::route_from`].
     fn route(&self, query: &RouteQuery) -> Route;
 }

@@ -1,29 +1,126 @@
 //! The packet path's shell: maps and helpers around `lb_common`'s decisions. Holds no opinion.
-#![no_std]
+//!
+//! On the host (`--cfg bpf_target_arch="x86_64"`) it is only linted; there std brings the panic handler.
+#![cfg_attr(target_arch = "bpf", no_std)]
 #![no_main]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "core::intrinsics has the only compare-exchange that builds for BPF"),
+    feature(core_intrinsics, asm_experimental_arch)
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "BPF calls take five arguments and a 512-byte stack, and the verifier knows a bound only where it saw the check"
+)]
 
 mod maps;
+mod tables;
+mod atomic;
+mod word;
+mod packet;
+mod trace;
 
-use aya_ebpf::bindings::{TC_ACT_OK, xdp_action};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::decide::{Outcome, ingress};
+use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL};
+use lb_common::packet::{Arrival, Packet};
+use lb_common::tables::Tables;
+use lb_common::verdict::{Fate, Verdict};
+
+use crate::packet::{Buffer, Frame};
+use crate::tables::{Maps, count, count_verdict, work};
 
 /// Everything that comes off a wire.
 #[xdp]
-fn weir_ingress(_ctx: XdpContext) -> u32 {
-    if maps::HOST.get(0).is_none() {
-        return xdp_action::XDP_ABORTED;
+#[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
+fn weir_ingress(ctx: XdpContext) -> u32 {
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let mut frame = Frame::new(&ctx);
+    if is_left_to_tc(&tables, &frame) {
+        count_verdict(Verdict::PassToTc);
+        return xdp_action::XDP_PASS;
     }
-    xdp_action::XDP_PASS
+    let Some(work) = work() else {
+        return xdp_action::XDP_PASS;
+    };
+    let out = ingress(&mut frame, &tables, work);
+    count(&out);
+    trace::outcome(&ctx, &out);
+    match out.verdict.fate() {
+        Fate::Pass => xdp_action::XDP_PASS,
+        Fate::Drop => xdp_action::XDP_DROP,
+        Fate::Send if out.ifindex == frame.arrival().ifindex => xdp_action::XDP_TX,
+        Fate::Send => leave(&out).cast_unsigned(),
+    }
 }
 
-/// Replies of local containers.
+/// An interface with partial checksums, which only the TC program can patch.
+#[inline(always)]
+fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
+    matches!(tables.host(), Some(h) if h.flags & HOST_LOCAL_INTERFACES != 0)
+        && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
+}
+
+/// What XDP has left: local containers and VMs, and next hops that the kernel must resolve.
 #[classifier]
-fn weir_reply(_ctx: TcContext) -> i32 {
-    TC_ACT_OK as i32
+#[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
+fn weir_reply(ctx: TcContext) -> i32 {
+    // SAFETY: the context that this program was called with; the verifier turns its fields into the buffer's.
+    let skb = unsafe { &*ctx.skb.skb };
+    if skb.pkt_type == PACKET_OTHERHOST {
+        return TC_ACT_UNSPEC;
+    }
+    let ifindex = skb.ifindex;
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false };
+    let behind_xdp = matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_LOCAL == 0);
+    let mut buffer = Buffer::new(&ctx, Arrival { ifindex, keeps_books: !behind_xdp });
+    let Some(work) = work() else {
+        return TC_ACT_UNSPEC;
+    };
+    let out = ingress(&mut buffer, &tables, work);
+    trace::outcome(&ctx, &out);
+    // What XDP has let pass it has counted.
+    if !(behind_xdp && matches!(out.verdict.fate(), Fate::Pass)) {
+        count(&out);
+    }
+    match out.verdict.fate() {
+        Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Drop => TC_ACT_SHOT,
+        Fate::Send if out.resolve => {
+            if skb.vlan_present != 0 {
+                // A tag belongs to the link that the packet came by; the kernel's neighbour is on another.
+                // SAFETY: the context that this program was called with.
+                let _popped = unsafe { bpf_skb_vlan_pop(ctx.skb.skb) };
+            }
+            // SAFETY: no parameters, so no pointer is followed.
+            action(unsafe { bpf_redirect_neigh(out.ifindex, core::ptr::null_mut(), 0, 0) })
+        }
+        Fate::Send => leave(&out),
+    }
 }
 
+/// A packet for another host's MAC address, seen in promiscuous mode (linux/if_packet.h).
+const PACKET_OTHERHOST: u32 = 3;
+
+/// Sends out by the interface that the decision names.
+#[inline(always)]
+fn leave(out: &Outcome) -> i32 {
+    // SAFETY: the helper takes two integers and checks them.
+    action(unsafe { bpf_redirect(out.ifindex, 0) })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the kernel's actions have 32 bits")]
+#[inline(always)]
+const fn action(returned: i64) -> i32 {
+    returned as i32
+}
+
+#[cfg(target_arch = "bpf")]
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }

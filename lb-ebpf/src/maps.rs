@@ -1,12 +1,15 @@
 //! Every map: key, value, who writes, who reads, what happens when it is full.
 //!
 //! Names are those of `lb_common::maps`. Arrays that the agent reads or writes as mapped memory carry `MMAPABLE`. Sizes that
-//! depend on the host (CPUs, flow table) are set by the loader; those here are the smallest that load.
+//! depend on the host are set by the loader (`max_entries`); those here are the smallest that load:
+//! `FLOWS` (buckets, `Host::flow_mask + 1`), `EPOCHS` (words, `Host::epoch_mask + 1`), `COUNTERS` (`MAX_OWNERS` × CPUs) and
+//! `VERDICTS` (CPUs). The globals `AYA_LOG_LEVEL` (0: off) and `FIXED_CLOCK_NS` (tests only) are the loader's too.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::backend::BackendEntry;
+use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
@@ -101,3 +104,7 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 /// Written here, swept by the agent. Full: `drop_fragment_table_full`.
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
+
+/// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
+#[btf_map]
+pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();

@@ -1,0 +1,94 @@
+//! A client's packet for a service: its owner, its backend, its way.
+
+use super::rewrite::Ends;
+use super::select::Choice;
+use super::work::SheetOf;
+use super::{Outcome, fragment, rewrite, snat, way};
+use crate::backend::{BACKEND_ON_LINK, BackendEntry};
+use crate::family::Family;
+use crate::packet::Packet;
+use crate::parse::Piece;
+use crate::service::{FORWARD_NAT, SERVICE_SNAT};
+use crate::slot::NOBODY;
+use crate::stats::Tally;
+use crate::tables::Tables;
+use crate::verdict::Verdict;
+
+/// Sends the packet on the sheet to the owner that was chosen for it.
+#[inline(never)]
+pub(super) fn packet<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Verdict {
+    match send::<F, P, T>(p, t, sheet, out) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn send<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Result<Verdict, Verdict> {
+    let Choice { owner, tally } = sheet.choice;
+    if owner == NOBODY {
+        return Err(Verdict::DropNoBackend);
+    }
+    out.owner = owner;
+    out.tally = tally;
+    if sheet.tr.is_message {
+        out.tally.add(Tally::MESSAGE);
+    }
+    let backend = t.backend(owner).ok_or(Verdict::DropInternal)?;
+    let routed = sheet.service.forward == FORWARD_NAT;
+    let way = way::to_backend::<P>(backend, sheet.ip.len, routed)?;
+    if routed {
+        translate::<F, P, T>(p, t, backend, sheet, out)?;
+    } else if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow::<F, T>(t, owner, false, sheet) {
+        return Err(Verdict::DropFragmentTableFull);
+    }
+    way::send(p, &way, out)?;
+    Ok(Verdict::Forward)
+}
+
+/// nat: the backend becomes the destination, and one of our addresses the source where replies would not come back otherwise.
+#[inline(always)]
+fn translate<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    backend: &BackendEntry,
+    sheet: &mut SheetOf<F>,
+    out: &Outcome,
+) -> Result<(), Verdict> {
+    let (ip, tr) = (&sheet.ip, &sheet.tr);
+    if ip.ttl <= 1 {
+        return Err(Verdict::DropTtl);
+    }
+    sheet.ends = Ends {
+        src: ip.src,
+        dst: F::from_address(&backend.addr),
+        src_port: tr.src_port,
+        dst_port: if backend.port == [0, 0] { tr.dst_port } else { backend.port },
+    };
+    if sheet.service.flags & SERVICE_SNAT != 0 || is_hairpin::<F>(backend, &ip.src, &sheet.ends.dst) {
+        snat::ask::<F>(t.host().ok_or(Verdict::DropInternal)?, backend, sheet, out);
+        if !snat::lend::<F, T>(t, sheet) {
+            return Err(Verdict::DropSnatExhausted);
+        }
+        sheet.ends.src = F::from_address(&backend.snat_addr);
+    }
+    if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow::<F, T>(t, out.owner, true, sheet) {
+        return Err(Verdict::DropFragmentTableFull);
+    }
+    rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)
+}
+
+/// A backend that could answer its client without us: the client is itself, or on its own link.
+#[inline(always)]
+fn is_hairpin<F: Family>(backend: &BackendEntry, client: &F::Addr, addr: &F::Addr) -> bool {
+    (backend.flags & BACKEND_ON_LINK != 0 && F::same_link(client, addr, backend.link_prefix)) || *client == *addr
+}

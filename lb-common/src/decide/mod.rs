@@ -1,0 +1,261 @@
+//! The one decision core: what becomes of a packet. Decides the order of the questions; each answer has its own file.
+//!
+//! Parse → service → flow → backend → forward. What is not ours passes untouched; what is ours and cannot be forwarded is
+//! dropped under a name. The packet is changed only once it is certain that it leaves.
+
+mod work;
+mod select;
+mod forward;
+mod way;
+mod rewrite;
+mod snat;
+mod fragment;
+mod reply;
+mod icmp;
+mod neighbour;
+
+use crate::family::{Family, V4, V6};
+use crate::host::{HOST_ANY_PORT, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
+use crate::packet::Packet;
+use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
+use crate::service::ServiceEntry;
+use crate::slot::{NOBODY, Owner};
+use crate::stats::Tally;
+use crate::tables::Tables;
+use crate::verdict::Verdict;
+
+pub use fragment::FRAGMENT_TICKS;
+pub use snat::{SNAT_PAUSE_TICKS, forward_key};
+pub use work::{Sheet, Work};
+
+use select::Choice;
+use work::SheetOf;
+
+/// What becomes of a packet, and what is to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What happened to its flow.
+    pub tally: Tally,
+    /// Whose flow it is; `NOBODY` where it is nobody's.
+    pub owner: Owner,
+    /// Interface it leaves by, where the verdict sends it.
+    pub ifindex: u32,
+    /// Length of the IP packet as it came in, bytes.
+    pub bytes: u32,
+    /// The kernel must find the next hop's MAC address (TC).
+    pub resolve: bool,
+}
+
+impl Outcome {
+    const fn new(verdict: Verdict) -> Self {
+        Self { verdict, tally: Tally(0), owner: NOBODY, ifindex: 0, bytes: 0, resolve: false }
+    }
+}
+
+/// What is still to be asked of a packet. The steps return it instead of calling each other: a BPF stack has 512 bytes for a
+/// whole chain of calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing: the outcome is complete.
+    Done,
+    /// A client's packet whose owner only the flow table can tell.
+    Table,
+    /// A client's packet, and its owner is on the sheet.
+    Forward,
+    /// It is for no service: what is it?
+    Stranger,
+    /// A later fragment: where did its head go?
+    Tail,
+    /// An ICMP message: what does it want?
+    Icmp,
+    /// A neighbour solicitation: for a VIP?
+    Solicitation,
+    /// Echo requested of a VIP.
+    Echo,
+    /// An ICMP error to a VIP: about which client's flow?
+    AboutClient,
+    /// An ICMP error: about which backend's flow?
+    AboutBackend,
+    /// An ICMP error, and whom to tell is on the sheet.
+    Retell,
+    /// TCP or UDP: a backend's answer?
+    Reply,
+    /// None of the above: does it concern us at all?
+    Rest,
+}
+
+/// Decides what becomes of a packet, and changes it accordingly.
+#[inline(always)]
+pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
+    let mut out = Outcome::new(Verdict::PassNotIp);
+    match ethernet(p) {
+        Some((ETHERTYPE_IPV4, l3)) => {
+            work.v4.ip.l3 = l3;
+            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, &mut out);
+        }
+        Some((ETHERTYPE_IPV6, l3)) => {
+            work.v6.ip.l3 = l3;
+            let next = datagram::<V6, P, T>(p, t, &mut work.v6, &mut out);
+            if matches!(next, Next::Solicitation) {
+                out.verdict = neighbour::solicitation(p, t, &mut work.v6, &mut out);
+            }
+        }
+        Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, &mut out),
+        _ => {}
+    }
+    out
+}
+
+/// TCP and UDP to a service come first and take the shortest way. What is left to be asked is IPv6's alone.
+#[inline(always)]
+fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let mut next = client::<F, P, T>(p, t, sheet, out);
+    if matches!(next, Next::Table) {
+        sheet.choice = select::by_table(t, &sheet.question);
+        next = Next::Forward;
+    }
+    if matches!(next, Next::Forward) {
+        out.verdict = forward::packet::<F, P, T>(p, t, sheet, out);
+        return Next::Done;
+    }
+    if matches!(next, Next::Done) {
+        return next;
+    }
+    next = stranger::<F>(sheet);
+    if matches!(next, Next::Icmp) {
+        next = icmp::message::<F, P, T>(p, t, sheet, out);
+    }
+    if matches!(next, Next::AboutClient) {
+        next = icmp::about_a_client::<F, P, T>(t, sheet, out);
+    }
+    if matches!(next, Next::AboutBackend) {
+        next = icmp::about_a_backend::<F, P, T>(p, t, sheet, out);
+    }
+    match next {
+        Next::Tail => out.verdict = fragment::tail::<F, P, T>(p, t, sheet, out),
+        Next::Retell => out.verdict = icmp::retell::<F, P>(p, sheet, out),
+        Next::Echo => out.verdict = icmp::echo::<F, P, T>(p, t, sheet, out),
+        Next::Reply => next = reply::packet::<F, P, T>(p, t, sheet, out),
+        _ => {}
+    }
+    if matches!(next, Next::Rest) {
+        out.verdict = rest::<F, T>(t, sheet);
+    }
+    next
+}
+
+/// Reads the packet, and finds its service and its flow's owner, if it is for a service.
+#[inline(never)]
+fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let Some(host) = t.host() else {
+        out.verdict = Verdict::PassNotOurs;
+        return Next::Done;
+    };
+    let l3 = sheet.ip.l3;
+    if F::parse(p, l3, &mut sheet.ip).is_none() {
+        out.verdict = unreadable::<F, P, T>(p, t, l3);
+        return Next::Done;
+    }
+    out.bytes = u32::from(sheet.ip.len);
+    sheet.has_ports = false;
+    if matches!(sheet.ip.piece, Piece::Tail) {
+        return Next::Stranger;
+    }
+    let Some(tr) = transport(p, &sheet.ip) else {
+        return Next::Stranger;
+    };
+    sheet.tr = tr;
+    sheet.has_ports = true;
+    let Some(service) = service::<F, T>(t, host, &sheet.ip.dst, tr.dst_port, sheet.ip.protocol) else {
+        return Next::Stranger;
+    };
+    sheet.service = *service;
+    let by_source = service.slot_by_source();
+    let key = F::flow_key(&host.seed, &sheet.ip.src, tr.src_port, tr.dst_port, service.id, by_source);
+    match select::choose(t, host, service, key, (tr.segment, p.arrival().keeps_books), &mut sheet.question) {
+        Some(owner) => {
+            sheet.choice = Choice::plain(owner);
+            Next::Forward
+        }
+        None => Next::Table,
+    }
+}
+
+/// Sorts what is for no service.
+#[inline(always)]
+fn stranger<F: Family>(sheet: &SheetOf<F>) -> Next {
+    if matches!(sheet.ip.piece, Piece::Tail) {
+        Next::Tail
+    } else if sheet.ip.protocol == F::ICMP {
+        Next::Icmp
+    } else if sheet.has_ports {
+        Next::Reply
+    } else {
+        Next::Rest
+    }
+}
+
+/// What no rule knows passes, unless it is for a VIP that nobody else holds.
+#[inline(never)]
+fn rest<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Verdict {
+    if matches!(sheet.ip.piece, Piece::Head) && !fragment::leave_alone::<F, T>(t, sheet) {
+        return Verdict::DropFragmentTableFull;
+    }
+    let is_icmp = sheet.ip.protocol == F::ICMP;
+    match whose::<F, T>(t, &sheet.ip.dst) {
+        Whose::Vip if is_icmp => Verdict::DropIcmp,
+        Whose::Vip if !sheet.has_ports && has_ports(sheet.ip.protocol) => Verdict::DropMalformed,
+        Whose::Vip => Verdict::DropNoService,
+        Whose::Assigned => Verdict::PassLocal,
+        Whose::Backend | Whose::Stranger => Verdict::PassNotOurs,
+    }
+}
+
+/// Exact VIP:port:protocol, then the VIP with any port.
+#[inline(always)]
+fn service<'a, F: Family, T: Tables>(
+    t: &'a T,
+    host: &Host,
+    addr: &F::Addr,
+    port: [u8; 2],
+    protocol: u8,
+) -> Option<&'a ServiceEntry> {
+    match F::service(t, addr, port, protocol) {
+        None if host.flags & HOST_ANY_PORT != 0 => F::service(t, addr, [0, 0], protocol),
+        found => found,
+    }
+}
+
+/// Whose address it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A VIP that this host does not hold: all of it is ours.
+    Vip,
+    /// A VIP that this host holds itself.
+    Assigned,
+    /// A nat backend's.
+    Backend,
+    /// Nobody's that we know.
+    Stranger,
+}
+
+#[inline(never)]
+fn whose<F: Family, T: Tables>(t: &T, addr: &F::Addr) -> Whose {
+    match t.vip(&F::to_address(addr)) {
+        None => Whose::Stranger,
+        Some(e) if e.flags & VIP_IS_BACKEND != 0 => Whose::Backend,
+        Some(e) if e.flags & VIP_ASSIGNED != 0 => Whose::Assigned,
+        Some(_) => Whose::Vip,
+    }
+}
+
+/// An IP header that contradicts itself: dropped where it is for a VIP, the kernel's to judge otherwise.
+#[inline(always)]
+fn unreadable<F: Family, P: Packet, T: Tables>(p: &P, t: &T, l3: usize) -> Verdict {
+    match F::destination(p, l3) {
+        Some(dst) if whose::<F, T>(t, &dst) == Whose::Vip => Verdict::DropMalformed,
+        _ => Verdict::PassNotOurs,
+    }
+}

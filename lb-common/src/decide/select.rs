@@ -1,0 +1,347 @@
+//! Chooses a flow's owner: the slot rules, the flow table's events and the selection policies.
+
+use crate::clock::Ticks;
+use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_client, first_state, syn_opens_anew};
+use crate::host::Host;
+use crate::limits::RING_SIZE;
+use crate::service::{FORWARD_NAT, SELECT_LEAST_CONN, SELECT_ROUND_ROBIN, ServiceEntry, TRACKING_FULL, TRACKING_NONE};
+use crate::slot::{NOBODY, Owner, Slot, slot_of};
+use crate::stats::Tally;
+use crate::table::{
+    Found, Inserted, Lookup, find, forget_in_epoch, insert, is_first_in_epoch, is_fresh, push_out, update,
+};
+use crate::tables::Tables;
+
+/// Slots that least_conn looks at for a second candidate that differs from the first.
+const LEAST_CONN_DRAWS: u32 = 3;
+
+/// Whose the flow is, and what that did to the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// The owner; `NOBODY` where the pool is empty.
+    pub(super) owner: Owner,
+    /// What happened to the flow.
+    pub(super) tally: Tally,
+}
+
+impl Choice {
+    #[inline(always)]
+    pub(super) const fn plain(owner: Owner) -> Self {
+        Self { owner, tally: Tally(0) }
+    }
+}
+
+/// One packet's question to the flow table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Question {
+    /// The flow.
+    pub(super) what: Lookup,
+    /// What the packet says about it.
+    pub(super) segment: Segment,
+    /// Its slot, as it was when the question was put.
+    slot: Slot,
+    now: Ticks,
+    epoch_shift: u32,
+    select: u8,
+    is_nat: bool,
+    /// The service is least_conn.
+    pub(super) counts_load: bool,
+    /// Whether the answer may change the table.
+    keeps_books: bool,
+}
+
+/// The owner of the flow that a client's packet belongs to; `None` where the flow table must be asked, and then what to ask is in
+/// `question`. Rule 1 of the slots: settled, the ring routes, and the table is touched by events alone.
+#[inline(always)]
+pub(super) fn choose<T: Tables>(
+    t: &T,
+    host: &Host,
+    service: &ServiceEntry,
+    key: FlowKey,
+    (segment, keeps_books): (Segment, bool),
+    question: &mut Question,
+) -> Option<Owner> {
+    let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
+        return Some(NOBODY);
+    };
+    if service.tracking == TRACKING_NONE {
+        return Some(slot.current());
+    }
+    let now = t.now();
+    if !service.owner_is_in_table() && !slot.in_transition() {
+        let quiet = service.tracking != TRACKING_FULL
+            || !keeps_books
+            || !(segment.is_event() || is_first_in_epoch(t, host, key, now));
+        if quiet {
+            return Some(slot.current());
+        }
+    }
+    *question = Question {
+        what: lookup(host, service, key),
+        segment,
+        slot,
+        now,
+        epoch_shift: host.epoch_shift,
+        select: service.select,
+        is_nat: service.forward == FORWARD_NAT,
+        counts_load: service.select == SELECT_LEAST_CONN,
+        keeps_books,
+    };
+    None
+}
+
+/// The owner of a flow that an ICMP error speaks of. Changes nothing.
+#[inline(always)]
+pub(super) fn owner_of_quoted<T: Tables>(
+    t: &T,
+    host: &Host,
+    service: &ServiceEntry,
+    key: FlowKey,
+    question: &mut Question,
+) -> Owner {
+    let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
+        return NOBODY;
+    };
+    if service.tracking == TRACKING_NONE || (!service.owner_is_in_table() && !slot.in_transition()) {
+        return slot.current();
+    }
+    question.what = lookup(host, service, key);
+    match find(t, &question.what) {
+        Some(found) if is_alive(t, found.entry.owner()) => found.entry.owner(),
+        _ => untracked(t, slot),
+    }
+}
+
+#[inline(always)]
+const fn lookup(host: &Host, service: &ServiceEntry, key: FlowKey) -> Lookup {
+    Lookup { key, mask: host.flow_mask, service: service.id, idle_ticks: service.idle_ticks }
+}
+
+/// The owner of the flow in question, and what its packet changes.
+#[inline(never)]
+pub(super) fn by_table<T: Tables>(t: &T, q: &Question) -> Choice {
+    match find(t, &q.what) {
+        Some(found) => known(t, q, &found),
+        None => unknown(t, q),
+    }
+}
+
+/// A flow that the table knows: rule 1 corrects a settled slot's entry to the ring; rule 2 follows the entry while it lives.
+#[inline(always)]
+fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
+    let entry = found.entry;
+    let old = entry.state().unwrap_or(FlowState::Ended);
+    if !q.keeps_books {
+        return Choice::plain(if ring_routes(q) { q.slot.current() } else { entry.owner() });
+    }
+    if matches!(q.segment, Segment::Syn) && syn_opens_anew(old, q.is_nat) {
+        return rewrite(t, q, found, newcomer(t, q));
+    }
+    let mut owner = entry.owner();
+    if ring_routes(q) {
+        owner = q.slot.current();
+    } else if !is_alive(t, owner) {
+        let heir = newcomer(t, q);
+        if heir != owner {
+            return rewrite(t, q, found, heir);
+        }
+    }
+    let state = after_client(old, q.segment);
+    let mut tally = Tally(0);
+    if is_left_alone(q, entry, owner, state) {
+        return Choice { owner, tally };
+    }
+    if !update(found, FlowEntry::new(q.what.key.tag, owner, state, q.now)) {
+        return Choice { owner, tally };
+    }
+    let ends = matches!(state, FlowState::Ended) && !matches!(old, FlowState::Ended);
+    if ends {
+        tally.add(if matches!(q.segment, Segment::Rst) { Tally::RESET } else { Tally::CLOSED });
+    } else if entry.is_unconfirmed() && !matches!(state, FlowState::HalfOpen | FlowState::Adopted) {
+        tally.add(Tally::CONFIRMED);
+    }
+    move_load(t, q, entry, if matches!(state, FlowState::Ended) { NOBODY } else { owner });
+    if is_lingering(q, state) {
+        let _done = forget(t, q);
+    }
+    Choice { owner, tally }
+}
+
+/// Nothing worth a write: the state is what it was and the time is of this epoch, or the flow is over.
+#[inline(always)]
+fn is_left_alone(q: &Question, entry: FlowEntry, owner: Owner, state: FlowState) -> bool {
+    if entry.is_ended() && entry.owner() == owner {
+        return true;
+    }
+    // A half-open flow ends after a few seconds and an epoch may last minutes: every repeated SYN counts.
+    if is_lingering(q, state) || matches!(state, FlowState::HalfOpen) {
+        return is_fresh(entry, owner, state, q.now, 0);
+    }
+    is_fresh(entry, owner, state, q.now, q.epoch_shift)
+}
+
+/// DSR after the client's FIN: the flow ends by a short silence, so every packet must be seen.
+#[inline(always)]
+const fn is_lingering(q: &Question, state: FlowState) -> bool {
+    matches!(state, FlowState::FinClient) && !q.is_nat
+}
+
+/// A flow that the table does not know.
+#[inline(always)]
+fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
+    let stateless = untracked(t, q.slot);
+    if !q.keeps_books {
+        return Choice::plain(stateless);
+    }
+    let owner = newcomer(t, q);
+    // The last words of a flow that is over, or was never entered: where the ring routes they need no entry, and an entry
+    // would count a flow that nobody will end.
+    let last_words = matches!(q.segment, Segment::Rst) || (ring_routes(q) && matches!(q.segment, Segment::Fin));
+    if owner == NOBODY || last_words {
+        return Choice::plain(owner);
+    }
+    let mut tally = Tally(0);
+    let entry = FlowEntry::new(q.what.key.tag, owner, first_state(q.segment), q.now);
+    let mut inserted = insert(t, &q.what, entry);
+    if matches!(inserted, Inserted::Full) {
+        inserted = push_out(t, &q.what, entry);
+    }
+    match inserted {
+        Inserted::Yes => {}
+        Inserted::Evicted(victim) => {
+            t.count_evicted(victim);
+            t.add_load(victim, -1);
+        }
+        Inserted::Full | Inserted::Refused => {
+            tally.add(Tally::REFUSED);
+            return Choice { owner: stateless, tally };
+        }
+    }
+    tally.add(Tally::OPENED);
+    opened(t, q, owner);
+    Choice { owner, tally }
+}
+
+/// Gives an entry to a new flow, or to its flow's new owner.
+#[inline(always)]
+fn rewrite<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>, owner: Owner) -> Choice {
+    let mut tally = Tally(0);
+    if owner == NOBODY {
+        return Choice { owner, tally };
+    }
+    if update(found, FlowEntry::new(q.what.key.tag, owner, first_state(q.segment), q.now)) {
+        if !found.entry.is_ended() {
+            move_load(t, q, found.entry, NOBODY);
+        }
+        tally.add(Tally::OPENED);
+        opened(t, q, owner);
+    }
+    Choice { owner, tally }
+}
+
+/// The next packet of the client confirms the flow, so it must be an event.
+#[inline(always)]
+fn opened<T: Tables>(t: &T, q: &Question, owner: Owner) {
+    let _done = forget(t, q);
+    if q.counts_load {
+        t.add_load(owner, 1);
+    }
+}
+
+/// An entry's flow has gone from its owner to `to`.
+#[inline(always)]
+fn move_load<T: Tables>(t: &T, q: &Question, entry: FlowEntry, to: Owner) {
+    if !q.counts_load || entry.owner() == to || entry.is_ended() {
+        return;
+    }
+    t.add_load(entry.owner(), -1);
+    if to != NOBODY {
+        t.add_load(to, 1);
+    }
+}
+
+/// As `ServiceEntry::owner_is_in_table`.
+#[inline(always)]
+const fn owner_is_in_table(q: &Question) -> bool {
+    q.select >= SELECT_ROUND_ROBIN
+}
+
+/// Makes the flow's next packet an event. (What a BPF call returns must be a number, not whatever the register held.)
+#[inline(never)]
+fn forget<T: Tables>(t: &T, q: &Question) -> bool {
+    let Some(host) = t.host() else {
+        return false;
+    };
+    forget_in_epoch(t, host, q.what.key, q.now);
+    true
+}
+
+/// Rule 1: a settled slot of a ring policy routes, whatever the table says.
+#[inline(always)]
+const fn ring_routes(q: &Question) -> bool {
+    !owner_is_in_table(q) && !q.slot.in_transition()
+}
+
+/// The owner of a flow that is entered now.
+#[inline(always)]
+fn newcomer<T: Tables>(t: &T, q: &Question) -> Owner {
+    match q.segment {
+        Segment::Syn | Segment::Datagram if owner_is_in_table(q) => by_policy(t, q),
+        Segment::Syn => q.slot.current(),
+        Segment::Datagram | Segment::Data | Segment::Fin | Segment::Rst => untracked(t, q.slot),
+    }
+}
+
+/// Rule 2: where flows are that the table does not know, while that owner lives.
+#[inline(always)]
+fn untracked<T: Tables>(t: &T, slot: Slot) -> Owner {
+    let owner = slot.untracked();
+    if is_alive(t, owner) { owner } else { slot.current() }
+}
+
+/// round_robin takes the next turn, least_conn the less loaded of two; the ring's owner where that one is gone.
+#[inline(always)]
+fn by_policy<T: Tables>(t: &T, q: &Question) -> Owner {
+    let owner = if q.counts_load { less_loaded(t, q) } else { t.turn(q.what.service) };
+    if is_alive(t, owner) { owner } else { q.slot.current() }
+}
+
+/// Two choices, load per weight (Mitzenmacher, IEEE TPDS 12(10), 2001). The ring is weighted, so the draws are too.
+#[inline(always)]
+fn less_loaded<T: Tables>(t: &T, q: &Question) -> Owner {
+    let first = q.slot.current();
+    let mut second = first;
+    let mut draw = 0;
+    while draw < LEAST_CONN_DRAWS {
+        let mixed = (q.what.key.bucket ^ u32::from(q.now.0)).wrapping_add(draw).wrapping_mul(0x9e37_79b1);
+        if let Some(slot) = t.slot(q.what.service, slot_of(mixed, false))
+            && second == first
+        {
+            second = slot.current();
+        }
+        draw += 1;
+    }
+    if second == first {
+        return first;
+    }
+    match (t.backend(first), t.backend(second)) {
+        (Some(a), Some(b)) => {
+            let heavier = load_per(t, first, b.weight) > load_per(t, second, a.weight);
+            if (heavier || !a.is_alive()) && b.is_alive() { second } else { first }
+        }
+        _ => first,
+    }
+}
+
+/// Load times the other's weight: dividing would cost more and say less. Bounded, so that nothing overflows.
+#[inline(always)]
+fn load_per<T: Tables>(t: &T, owner: Owner, weight: u16) -> u64 {
+    t.load(owner).min(u64::from(u32::MAX)).wrapping_mul(u64::from(weight))
+}
+
+#[inline(never)]
+fn is_alive<T: Tables>(t: &T, owner: Owner) -> bool {
+    owner != NOBODY && matches!(t.backend(owner), Some(b) if b.is_alive())
+}
+
+const _: () = assert!(RING_SIZE > LEAST_CONN_DRAWS as usize);

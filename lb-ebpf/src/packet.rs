@@ -1,0 +1,161 @@
+//! [unsafe room 3] Checked access to a packet's bytes: frames in XDP, socket buffers in TC. The only pointer arithmetic.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::csum::Change;
+use lb_common::packet::{Arrival, Packet};
+
+use crate::atomic::opaque;
+use crate::word;
+
+/// No header that we read or write starts further into a frame; the verifier wants a bound that it can see.
+const MAX_OFFSET: usize = 0x3fff;
+
+/// A frame in front of the network stack.
+pub(crate) struct Frame<'a> {
+    ctx: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Frame<'a> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Pointer to `N` bytes at `at`, if the frame has them.
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<*mut [u8; N]> {
+        // The compiler must not derive one offset from another: the verifier would not follow.
+        let at = opaque(at);
+        if at > MAX_OFFSET {
+            return None;
+        }
+        let first = self.start + at;
+        // `first + 1 > end` would become `first >= end`, from which the verifier learns nothing.
+        let last = if N == 1 { opaque(first + N) } else { first + N };
+        if last > self.end {
+            return None;
+        }
+        Some(first as *mut [u8; N])
+    }
+}
+
+impl Packet for Frame<'_> {
+    const CAN_RESOLVE: bool = false;
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel's field has 32 bits")]
+    fn arrival(&self) -> Arrival {
+        Arrival { ifindex: self.ctx.ingress_ifindex() as u32, keeps_books: true }
+    }
+
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        self.start + end <= self.end
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let from = self.bytes::<N>(at)?;
+        let mut bytes = [0; N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: `from` has `N` bytes before the frame's end, and frame memory is valid for the whole program run (kernel,
+            // XDP contract); `word` reads at most those that are left of it.
+            i += unsafe { word::load(from.cast(), &mut bytes, i) };
+        }
+        Some(bytes)
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, at: usize, new: [u8; N]) -> Option<()> {
+        let to = self.bytes::<N>(at)?;
+        let mut i = 0;
+        while i < N {
+            // SAFETY: as in `load`; XDP frames are writable, and `&mut self` makes this the only access.
+            i += unsafe { word::store(to.cast(), &new, i) };
+        }
+        Some(())
+    }
+}
+
+/// Offset fields of a checksum patch: the change covers the pseudo-header.
+const PSEUDO_HEADER: u64 = 1 << 4;
+/// UDP: zero stays zero, and a computed zero is sent as all ones.
+const UDP_ZERO: u64 = 1 << 5;
+/// IPv6, whose addresses no header checksum compensates for (Linux 6.16 and later; older ones refuse the flag).
+const IPV6: u64 = 1 << 7;
+
+/// A socket buffer on its way into the network stack.
+pub(crate) struct Buffer<'a> {
+    ctx: &'a TcContext,
+    arrival: Arrival,
+}
+
+impl<'a> Buffer<'a> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a TcContext, arrival: Arrival) -> Self {
+        Self { ctx, arrival }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> *mut __sk_buff {
+        self.ctx.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    fn patch(&self, at: u32, change: Change, flags: u64) -> bool {
+        // SAFETY: the helper checks the offset itself; the context is the one this program was called with.
+        unsafe { bpf_l4_csum_replace(self.skb(), at, 0, u64::from(change.to_kernel()), flags) == 0 }
+    }
+}
+
+impl Packet for Buffer<'_> {
+    const CAN_RESOLVE: bool = true;
+
+    #[inline(always)]
+    fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        end <= self.ctx.len() as usize
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let (at, len) = (u32::try_from(at).ok()?, u32::try_from(N).ok()?);
+        // SAFETY: the helper checks the offset itself and writes exactly `N` bytes to `bytes`, which has as many.
+        let done = unsafe { bpf_skb_load_bytes(self.skb() as *const c_void, at, bytes.as_mut_ptr().cast(), len) };
+        // SAFETY: the helper has filled all `N` bytes, or returned an error.
+        if done == 0 { Some(unsafe { bytes.assume_init() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, at: usize, new: [u8; N]) -> Option<()> {
+        let (at, len) = (u32::try_from(at).ok()?, u32::try_from(N).ok()?);
+        // SAFETY: the helper checks the offset itself, makes the bytes writable and reads exactly `N` bytes from `new`.
+        let done = unsafe { bpf_skb_store_bytes(self.skb(), at, new.as_ptr().cast(), len, 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn patch_checksum(&mut self, at: usize, pseudo: Change, rest: Change, udp: bool) -> Option<()> {
+        let at = u32::try_from(at).ok()?;
+        let udp = if udp { UDP_ZERO } else { 0 };
+        let pseudo_done = pseudo == Change::NONE
+            || self.patch(at, pseudo, PSEUDO_HEADER | IPV6 | udp)
+            || self.patch(at, pseudo, PSEUDO_HEADER | udp);
+        let done = pseudo_done && (rest == Change::NONE || self.patch(at, rest, udp));
+        if done { Some(()) } else { None }
+    }
+}

@@ -1,0 +1,378 @@
+//! [unsafe room 2] The maps as `lb_common`'s tables.
+//!
+//! Map memory is shared with other CPUs and with the agent. What changes under us is a word that is right by itself (a slot, a
+//! flow entry, a word of a backend entry), read and written as one; the rest is written before the entry that names it.
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{
+    BPF_ANY, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
+    bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1 as FibLength, bpf_fib_lookup__bindgen_ty_2 as FibClass,
+    bpf_fib_lookup__bindgen_ty_3 as FibSource, bpf_fib_lookup__bindgen_ty_4 as FibDestination,
+    bpf_fib_lookup__bindgen_ty_5 as FibTable,
+};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use lb_common::backend::BackendEntry;
+use lb_common::clock::Ticks;
+use lb_common::decide::{Outcome, Work};
+use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
+use lb_common::flow::FlowBucket;
+use lb_common::host::{Host, InterfaceEntry, VipEntry};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, SCHEDULE_TURNS};
+use lb_common::reply::{
+    FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
+};
+use lb_common::service::ServiceEntry;
+use lb_common::slot::{NOBODY, Owner, Slot};
+use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
+use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
+
+use crate::atomic;
+use crate::maps::{
+    BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, REPLIES_V4, REPLIES_V6,
+    RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, VERDICTS, VIPS, WORK,
+};
+
+/// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
+#[unsafe(no_mangle)]
+static FIXED_CLOCK_NS: Global<u64> = Global::new(0);
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The real maps, and the context that the routing table is asked with.
+pub(crate) struct Maps {
+    /// The program's own context.
+    pub(crate) ctx: *mut c_void,
+    /// Whether a route must take the packet as it is. Not in TC: a packet may be many that GRO has joined.
+    pub(crate) check_mtu: bool,
+}
+
+/// Eight flow entries in map memory.
+#[derive(Clone, Copy)]
+pub(crate) struct MapBucket(*mut FlowBucket);
+
+impl MapBucket {
+    #[inline(always)]
+    fn word(self, i: usize) -> *mut u64 {
+        // SAFETY: the pointer comes from a lookup in FLOWS and is valid for the program run; the index is reduced below the
+        // bucket's length.
+        unsafe { addr_of_mut!((*self.0)[i & (FLOW_BUCKET_ENTRIES - 1)]) }
+    }
+}
+
+impl Bucket for MapBucket {
+    #[inline(always)]
+    fn load(self, i: usize) -> u64 {
+        // SAFETY: `word` is a valid, aligned pointer; volatile, because other CPUs and the agent change the word.
+        unsafe { self.word(i).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn exchange(self, i: usize, old: u64, new: u64) -> bool {
+        // SAFETY: `word` is a valid, aligned pointer to a word that everybody changes atomically.
+        unsafe { atomic::compare_exchange(self.word(i), old, new) }
+    }
+}
+
+impl Tables for Maps {
+    type Bucket = MapBucket;
+
+    #[inline(always)]
+    fn host(&self) -> Option<&Host> {
+        HOST.get(0)
+    }
+
+    #[inline(always)]
+    fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry> {
+        // SAFETY: the agent replaces entries of hash maps as a whole; the kernel keeps a replaced one until we are done (RCU).
+        unsafe { SERVICES_V4.get(key) }
+    }
+
+    #[inline(always)]
+    fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { SERVICES_V6.get(key) }
+    }
+
+    #[inline(always)]
+    fn slot(&self, service: u16, slot: u32) -> Option<Slot> {
+        let ring = RINGS.get_value_ptr_mut(u32::from(service), &0)?;
+        if slot as usize >= lb_common::limits::RING_SIZE {
+            return None;
+        }
+        // SAFETY: the ring is valid for the program run and `slot` is below its length.
+        let word = unsafe { addr_of!((*ring)[slot as usize]) };
+        // SAFETY: as above; volatile, because the agent changes slots by 32-bit stores.
+        Some(Slot(unsafe { word.read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn backend(&self, owner: Owner) -> Option<&BackendEntry> {
+        BACKENDS.get(u32::from(owner))
+    }
+
+    #[inline(always)]
+    fn turn(&self, service: u16) -> Owner {
+        let (Some(cursor), Some(schedule)) =
+            (CURSORS.get_ptr_mut(u32::from(service)), SCHEDULES.get(u32::from(service)))
+        else {
+            return NOBODY;
+        };
+        // SAFETY: a per-CPU value, valid for the program run; nothing else on this CPU runs the program meanwhile.
+        let mut turn = unsafe { cursor.read() };
+        if turn >= schedule.len {
+            turn = 0;
+        }
+        // SAFETY: as above.
+        unsafe { cursor.write(turn + 1) };
+        if schedule.len == 0 || turn as usize >= SCHEDULE_TURNS {
+            return NOBODY;
+        }
+        schedule.turns[turn as usize]
+    }
+
+    #[inline(always)]
+    fn load(&self, owner: Owner) -> u64 {
+        let Some(load) = LOADS.get_ptr(u32::from(owner)) else {
+            return 0;
+        };
+        // SAFETY: valid for the program run; volatile, because other CPUs add to it.
+        let load = unsafe { load.read_volatile() };
+        // A flow's end may be counted on one CPU before its beginning is on another.
+        if load >> 63 == 0 { load } else { 0 }
+    }
+
+    #[inline(always)]
+    fn add_load(&self, owner: Owner, delta: i64) {
+        if let Some(load) = LOADS.get_ptr_mut(u32::from(owner)) {
+            // SAFETY: valid for the program run, aligned, changed atomically by everybody.
+            unsafe { atomic::add(load, delta.cast_unsigned()) };
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<MapBucket> {
+        FLOWS.get_ptr_mut(index).map(MapBucket)
+    }
+
+    #[inline(always)]
+    fn epoch_word(&self, index: u32) -> Option<u64> {
+        // SAFETY: valid for the program run; volatile, because other CPUs write it.
+        EPOCHS.get_ptr(index).map(|word| unsafe { word.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn set_epoch_word(&self, index: u32, word: u64) {
+        if let Some(place) = EPOCHS.get_ptr_mut(index) {
+            // SAFETY: valid for the program run; a lost race costs one more look at the table (lb_common::epoch).
+            unsafe { place.write_volatile(word) };
+        }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        let fixed = FIXED_CLOCK_NS.load();
+        if fixed != 0 {
+            return Ticks::from_ns(fixed);
+        }
+        // SAFETY: the helper takes nothing. CLOCK_MONOTONIC as of the last timer tick: a tick of ours is 268 ms.
+        Ticks::from_ns(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn count_evicted(&self, owner: Owner) {
+        if let Some(record) = COUNTERS.get_ptr_mut(record_of(owner)) {
+            // SAFETY: valid for the program run; this CPU alone writes its records.
+            let evicted = unsafe { &mut (*record).evicted };
+            *evicted = evicted.wrapping_add(1);
+        }
+    }
+
+    #[inline(always)]
+    fn vip(&self, addr: &Address) -> Option<&VipEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { VIPS.get(addr) }
+    }
+
+    #[inline(always)]
+    fn is_local(&self, addr: &Address) -> bool {
+        LOCALS.get_ptr(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn interface(&self, ifindex: u32) -> Option<&InterfaceEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { INTERFACES.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn reply_v4(&self, key: &EndpointV4) -> Option<&ReplyEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { REPLIES_V4.get(key) }
+    }
+
+    #[inline(always)]
+    fn reply_v6(&self, key: &EndpointV6) -> Option<&ReplyEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { REPLIES_V6.get(key) }
+    }
+
+    #[inline(always)]
+    fn snat_forward(&self, key: &SnatForwardKey) -> Option<SnatForwardEntry> {
+        // SAFETY: as for `service_v4`; the entry is one word and is copied.
+        unsafe { SNAT_FORWARD.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_snat_forward(&self, key: &SnatForwardKey, entry: &SnatForwardEntry) -> bool {
+        SNAT_FORWARD.insert(key, entry, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn release_snat_forward(&self, key: &SnatForwardKey) {
+        // Somebody else may have been quicker; then there is nothing to do.
+        let _removed = SNAT_FORWARD.remove(key);
+    }
+
+    #[inline(always)]
+    fn snat_reverse(&self, key: &SnatReverseKey) -> Option<&SnatReverseEntry> {
+        // SAFETY: as for `service_v4`; entries of this map are never changed, only entered and removed.
+        unsafe { SNAT_REVERSE.get(key) }
+    }
+
+    #[inline(always)]
+    fn claim_snat_reverse(&self, key: &SnatReverseKey, entry: &SnatReverseEntry) -> bool {
+        SNAT_REVERSE.insert(key, entry, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn release_snat_reverse(&self, key: &SnatReverseKey) {
+        // Somebody else may have been quicker; then there is nothing to do.
+        let _removed = SNAT_REVERSE.remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {
+        // SAFETY: as for `service_v4`.
+        unsafe { FRAGMENTS.get(key) }
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool {
+        FRAGMENTS.insert(key, entry, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn route(&self, query: &RouteQuery) -> Route {
+        let Some(host) = self.host() else {
+            return Route::None;
+        };
+        let (family, src, dst) = if query.is_v6 {
+            (AF_INET6, words(&query.src.0), words(&query.dst.0))
+        } else {
+            (AF_INET, [word(query.src.as_v4()), 0, 0, 0], [word(query.dst.as_v4()), 0, 0, 0])
+        };
+        let mut params = FibLookup {
+            family,
+            l4_protocol: query.protocol,
+            sport: 0,
+            dport: 0,
+            __bindgen_anon_1: FibLength { tot_len: if self.check_mtu { query.len } else { 0 } },
+            ifindex: host.route_from,
+            __bindgen_anon_2: FibClass { flowinfo: 0 },
+            __bindgen_anon_3: FibSource { ipv6_src: src },
+            __bindgen_anon_4: FibDestination { ipv6_dst: dst },
+            __bindgen_anon_5: FibTable { tbid: 0 },
+            smac: [0; 6],
+            dmac: [0; 6],
+        };
+        // SAFETY: `ctx` is the running program's context; `params` has the size that is passed.
+        let found = unsafe { bpf_fib_lookup(self.ctx, &raw mut params, FIB_LOOKUP_LEN, 0) };
+        match u32::try_from(found) {
+            Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
+                Route::Known { ifindex: params.ifindex, dst_mac: params.dmac, src_mac: params.smac }
+            }
+            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Route::Unresolved { ifindex: params.ifindex },
+            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => Route::TooBig,
+            _ => Route::None,
+        }
+    }
+}
+
+const FIB_LOOKUP_LEN: i32 = 64;
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+/// Four bytes in wire order as the kernel's word.
+#[inline(always)]
+const fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+/// An IPv6 address as the kernel's four words in wire order.
+#[inline(always)]
+const fn words(a: &[u8; 16]) -> [u32; 4] {
+    [
+        word([a[0], a[1], a[2], a[3]]),
+        word([a[4], a[5], a[6], a[7]]),
+        word([a[8], a[9], a[10], a[11]]),
+        word([a[12], a[13], a[14], a[15]]),
+    ]
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// This CPU's record of an owner.
+#[inline(always)]
+fn record_of(owner: Owner) -> u32 {
+    cpu() * OWNERS + u32::from(owner)
+}
+
+const OWNERS: u32 = 1 << 15;
+const _: () = assert!(OWNERS as usize == MAX_OWNERS);
+
+/// This CPU's working memory, for one decision.
+#[inline(always)]
+pub(crate) fn work<'a>() -> Option<&'a mut Work> {
+    // SAFETY: per-CPU memory, valid for the program run; all zeroes, and everything that we have written since, is a valid
+    // `Work`; programs on one CPU do not interrupt each other, and each asks once.
+    WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
+/// Adds a packet to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count(out: &Outcome) {
+    count_verdict(out.verdict);
+    if out.owner == NOBODY {
+        return;
+    }
+    let Some(record) = COUNTERS.get_ptr_mut(record_of(out.owner)) else {
+        return;
+    };
+    // SAFETY: valid for the program run; this CPU alone writes its records, and the program is not re-entered on one CPU.
+    let record = unsafe { &mut *record };
+    record.add(out);
+}
+
+/// Adds an end of a packet to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count_verdict(verdict: Verdict) {
+    let Some(record) = VERDICTS.get_ptr_mut(cpu()) else {
+        return;
+    };
+    let i = atomic::opaque(verdict as usize) & (VERDICT_COUNT - 1);
+    // SAFETY: as in `count`; the index is reduced below the length.
+    let counter = unsafe { addr_of_mut!((*record).packets[i]) };
+    // SAFETY: the pointer above is valid and this CPU's alone.
+    let n = unsafe { counter.read() };
+    // SAFETY: as above.
+    unsafe { counter.write(n.wrapping_add(1)) };
+}
+
+const _: () = assert!(VERDICT_COUNT.is_power_of_two());
