@@ -3,11 +3,15 @@
 //! Order of the end: no more probes and sweeps → the single writer finishes its round → API and metrics give their last
 //! answers → netlink gives its neighbours up. Maps, programs and links stay: the packet path does not need the agent.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use lb_common::slot::Owner;
 use nix::time::{ClockId, clock_gettime};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,97 +20,151 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, AgentConfig, Config, Environment};
 use crate::edge::api::{self, Request};
 use crate::edge::bpf::{self, Build};
-use crate::edge::dataplane::DataPlane;
+use crate::edge::dataplane::{DataPlane, Sweeper};
 use crate::edge::journal::{FileJournal, Journal};
 use crate::edge::{netlink, probe};
 use crate::pure::command::{Command, Refusal, Reply};
-use crate::pure::ledger::Ledger;
+use crate::pure::ledger::{Ledger, ProbeTarget};
 use crate::pure::snapshot::{AgentStatus, Snapshot};
+use crate::pure::sweep::SweepRequest;
 use crate::task::clock::Clock;
 use crate::task::reconcile::{Exit, Identity, Inputs, Outputs, Reconcile};
-use crate::task::{FACTS_DEPTH, announce, health, sweep};
+use crate::task::{FACTS_DEPTH, Fact, announce, health, sweep};
 
 /// Runs the agent until it is told to end (SIGTERM, SIGINT) or an operator unloads.
 ///
 /// # Errors
 /// Whatever keeps it from starting; each says what to do. A packet path that ran before goes on as it was.
 pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()> {
-    let stop = CancellationToken::new();
-    let late_stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-
     // Everything that can refuse comes first, the packet path before the rest: it is what runs without us.
     let loaded = bpf::open(&config.agent, &config.interfaces, &Build::embedded())?;
     let mut journal = FileJournal::open(&config.agent.state_dir)?;
     let changes = journal.load()?;
-    let socket = api::socket::ApiSocket::bind(&config.agent.api)?;
-    let metrics = match config.agent.metrics {
-        Some(addr) => Some(
-            tokio::net::TcpListener::bind(addr)
-                .await
-                .with_context(|| format!("cannot serve metrics on {addr} ([agent] metrics)"))?,
-        ),
-        None => None,
-    };
+    let sockets = Sockets::bind(&config.agent).await?;
+    let ends = Ends::default();
 
     let clock = Clock::new(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-    let mut dataplane = loaded.dataplane;
+    let (mut dataplane, mut sweeper) = (loaded.dataplane, loaded.sweeper);
     let observed = dataplane.observe()?;
-    let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, clock.now())?;
+    let first = sweeper.sweep(&SweepRequest::default())?;
+    let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, &first, clock.now())?;
     ledger.set_interfaces(config.interfaces.iter().map(|i| i.name.clone()).collect());
-
-    let (watched_tx, watched) = watch::channel(ledger.watched_addresses());
-    let network = netlink::start(watched, late_stop.clone()).await?;
+    let (outputs, taps) = channels(&ledger);
+    let network = netlink::start(taps.watched.clone(), ends.late.clone()).await?;
     ledger.set_network(network.view.borrow().as_ref().clone());
+
     let identity = identity(&config, loaded.interfaces, loaded.problems, loaded.adopted);
+    let path = config.path.clone();
+    let reload = Box::new(move || reload(&path, &environment));
+    let observed = observed.tables;
+    let mut reconcile =
+        Reconcile::new(dataplane, journal, reload, config.clone(), ledger, observed, identity, clock, outputs);
+    reconcile.begin();
 
     let (facts_tx, facts) = mpsc::channel(FACTS_DEPTH);
     let (commands_tx, commands) = mpsc::channel(api::COMMANDS_DEPTH);
-    let (snapshot_tx, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-    let (targets_tx, targets) = watch::channel(std::collections::BTreeMap::new());
-    let (sweeps_tx, sweeps) = watch::channel(sweep::SweepOrder::default());
-    let (announced_tx, announced) = watch::channel(announce::Announced::new());
-    let outputs = Outputs {
-        snapshot: snapshot_tx,
-        targets: targets_tx,
-        sweeps: sweeps_tx,
-        watched: watched_tx,
-        announced: announced_tx,
-    };
-    let path = config.path.clone();
-    let reload = Box::new(move || reload(&path, &environment));
-    let mut reconcile =
-        Reconcile::new(dataplane, journal, reload, config.clone(), ledger, observed.tables, identity, clock, outputs);
-    reconcile.begin();
-    let inputs = Inputs { facts, commands, network: network.view };
-
-    let seed = rand::random();
-    let _ = tasks.spawn(health::run(probe::NetProber::new(), targets, facts_tx.clone(), clock, seed, stop.clone()));
-    let _ = tasks.spawn(sweep::run(loaded.sweeper, sweeps, facts_tx, stop.clone()));
-    let _ = tasks.spawn(announce::run(announced, bpf::announce, stop.clone()));
+    ends.spawn(signals(commands_tx.clone(), ends.stop.clone())?);
+    ends.spawn(health(&taps, facts_tx.clone(), clock, ends.stop.clone()));
+    ends.spawn(sweep::run(sweeper, taps.sweeps.clone(), facts_tx, ends.stop.clone()));
+    ends.spawn(announce::run(taps.announced.clone(), bpf::announce, ends.stop.clone()));
     if let Some(log) = loaded.log {
-        let stop = stop.clone();
-        let _ = tasks.spawn(async move {
-            let _ended = stop.run_until_cancelled(log.run()).await;
-        });
+        let stop = ends.stop.clone();
+        ends.spawn(async move { stop.run_until_cancelled(log.run()).await });
     }
-    let api = api::server::Api { snapshots: snapshots.clone(), commands: commands_tx.clone() };
-    let _ = tasks.spawn(api::server::serve(socket, api, late_stop.clone().cancelled_owned()));
-    if let Some(listener) = metrics {
-        let _ = tasks.spawn(api::metrics::serve(listener, snapshots, late_stop.clone().cancelled_owned()));
-    }
-    let _ = tasks.spawn(signals(commands_tx, stop.clone())?);
+    sockets.serve(taps.snapshots, commands_tx, &ends);
 
     tracing::info!("{} services on {}", config.services.len(), interfaces(&config));
-    let exit = reconcile.run(inputs, stop.clone()).await;
-    stop.cancel();
-    let answer = finish(exit, &config, loaded.holds);
-    late_stop.cancel();
-    let _ = tasks.close();
-    tasks.wait().await;
+    let inputs = Inputs { facts, commands, network: network.view };
+    let exit = reconcile.run(inputs, ends.stop.clone()).await;
+    ends.stop.cancel();
+    let is_unloaded = finish(exit, &config, loaded.holds);
+    ends.wait().await;
     network.task.await??;
-    tracing::info!("ended; the packet path {}", if answer { "is unloaded" } else { "goes on" });
+    tracing::info!("ended; the packet path {}", if is_unloaded { "is unloaded" } else { "goes on" });
     Ok(())
+}
+
+/// What ends the tasks, and waits for them.
+#[derive(Default)]
+struct Ends {
+    /// Ends whatever states facts.
+    stop: CancellationToken,
+    /// Ends whatever answers, once the last command is done.
+    late: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Ends {
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
+        drop(self.tasks.spawn(task));
+    }
+
+    async fn wait(&self) {
+        self.late.cancel();
+        let _ = self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Where the agent is asked.
+struct Sockets {
+    api: api::socket::ApiSocket,
+    metrics: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(agent: &AgentConfig) -> anyhow::Result<Self> {
+        let api = api::socket::ApiSocket::bind(&agent.api)?;
+        let metrics = match agent.metrics {
+            None => None,
+            Some(addr) => {
+                let listener = TcpListener::bind(addr).await;
+                Some(listener.with_context(|| {
+                    format!(
+                        "cannot serve metrics on {addr}. Is it taken? `metrics` in [agent] names another, or \"off\""
+                    )
+                })?)
+            }
+        };
+        Ok(Self { api, metrics })
+    }
+
+    fn serve(self, snapshots: watch::Receiver<Arc<Snapshot>>, commands: mpsc::Sender<Request>, ends: &Ends) {
+        let api = api::server::Api { snapshots: snapshots.clone(), commands };
+        ends.spawn(api::server::serve(self.api, api, ends.late.clone().cancelled_owned()));
+        if let Some(listener) = self.metrics {
+            ends.spawn(api::metrics::serve(listener, snapshots, ends.late.clone().cancelled_owned()));
+        }
+    }
+}
+
+/// The other ends of the single writer's outputs.
+struct Taps {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    targets: watch::Receiver<BTreeMap<Owner, ProbeTarget>>,
+    sweeps: watch::Receiver<sweep::SweepOrder>,
+    watched: watch::Receiver<BTreeSet<IpAddr>>,
+    announced: watch::Receiver<announce::Announced>,
+}
+
+fn channels(ledger: &Ledger) -> (Outputs, Taps) {
+    let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let (targets_tx, targets) = watch::channel(BTreeMap::new());
+    let (sweeps_tx, sweeps) = watch::channel(sweep::SweepOrder::default());
+    let (watched_tx, watched) = watch::channel(ledger.watched_addresses());
+    let (announced_tx, announced) = watch::channel(announce::Announced::new());
+    let outputs =
+        Outputs { snapshot, targets: targets_tx, sweeps: sweeps_tx, watched: watched_tx, announced: announced_tx };
+    (outputs, Taps { snapshots, targets, sweeps, watched, announced })
+}
+
+fn health(
+    taps: &Taps,
+    facts: mpsc::Sender<Fact>,
+    clock: Clock,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    health::run(probe::NetProber::new(), taps.targets.clone(), facts, clock, rand::random(), stop)
 }
 
 /// Takes away what an agent that has ended left behind.

@@ -25,6 +25,9 @@ pub const TRACKING_NONE: u8 = 2;
 
 /// Every nat flow of the service gets one of our source addresses.
 pub const SERVICE_SNAT: u8 = 1 << 0;
+/// Some live flow may not be in the table (`full`): one was refused, or tracking has begun, within the last idle timeout. The
+/// agent's note to its successor; the packet path does not read it.
+pub const SERVICE_UNTRACKED: u8 = 1 << 1;
 
 /// One service as the packet path sees it. Times are in ticks ([`crate::clock`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

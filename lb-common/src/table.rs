@@ -130,8 +130,8 @@ fn enter<B: Bucket>(bucket: B, from: usize, end: usize, entry: FlowEntry) -> boo
 }
 
 /// Enters a flow in place of another: ended flows first, then the oldest unconfirmed, then the oldest confirmed one that has been
-/// silent for longer than the idle timeout, if it is of the same service. A flow that lives in a slot in transition and has not
-/// its previous owner is no victim: it could not be told from an untracked one.
+/// silent for longer than the idle timeout, if it is of the same service. A flow that lives in a slot in transition and is not
+/// where untracked ones are is no victim: it could not be told from them.
 #[inline(never)]
 pub fn push_out<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {
     let (key, mask) = (what.key, what.mask);

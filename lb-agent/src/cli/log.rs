@@ -26,14 +26,21 @@ pub fn start_logging(format: LogFormat) -> Result<(), Box<dyn std::error::Error 
     let wanted = if wanted.is_empty() { "info" } else { &wanted };
     let filter = EnvFilter::try_new(wanted)
         .map_err(|error| format!("WEIR_LOG is {wanted:?}: {error}. Try \"info\" or \"lb_agent=debug\""))?;
-    // systemd.exec(5): set when standard error goes to the journal.
-    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let in_journal =
+        nix::sys::stat::fstat(std::io::stderr()).is_ok_and(|file| names(&journal, file.st_dev, file.st_ino));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
     match format {
         LogFormat::Json => builder.with_writer(std::io::stderr).json().try_init(),
         LogFormat::Text if in_journal => builder.with_level(false).without_time().with_writer(Journal).try_init(),
         LogFormat::Text => builder.with_writer(std::io::stderr).try_init(),
     }
+}
+
+/// Whether `JOURNAL_STREAM` names the file: children inherit the variable even where their standard error goes elsewhere
+/// (systemd.exec(5)).
+fn names(journal: &str, device: u64, inode: u64) -> bool {
+    journal.split_once(':').is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
 }
 
 /// Puts the journal's priority before each line (sd-daemon(3)).
@@ -76,5 +83,17 @@ impl Write for Prioritised {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.stderr.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        assert!(names("9:4242", 9, 4242));
+        assert!(!names("9:4242", 9, 4243), "a child whose standard error was redirected");
+        assert!(!names("", 0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads what humans write: TOML, strictly. What it finds goes through [`super::check`] and comes out as values that cannot be
+//! Reads what humans write: TOML, strictly. What it finds goes through the checks and comes out as values that cannot be
 //! wrong, or as every error there is.
 
 use std::path::{Path, PathBuf};

@@ -231,7 +231,7 @@ fn read_http(report: &mut Report, section: &mut Section<'_, '_>, over_tls: bool)
     let tls_insecure = if over_tls { section.read(report, "tls_insecure", scalar::flag) } else { None };
     HttpProbe {
         path: section.read(report, "path", http_path).unwrap_or_else(|| "/".to_owned()),
-        host: section.read(report, "host", scalar::text),
+        host: section.read(report, "host", http_host),
         headers: section.read(report, "headers", headers).unwrap_or_default(),
         status_first,
         status_last,
@@ -244,6 +244,13 @@ fn http_path(value: &DeValue<'_>) -> Result<String, String> {
     let fits = |path: &&str| path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
     let path = value.as_str().filter(fits).map(str::to_owned);
     path.ok_or_else(|| "wanted a path in quotes that starts with /, such as \"/health\"".to_owned())
+}
+
+/// A name or an address, with or without a port: it becomes the Host header, and in https the name that TLS asks for.
+fn http_host(value: &DeValue<'_>) -> Result<String, String> {
+    let fits = |host: &&str| host.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+    let host = value.as_str().filter(fits).map(str::to_owned);
+    host.ok_or_else(|| "wanted a host in quotes, such as \"llm.example.org\"".to_owned())
 }
 
 fn headers(value: &DeValue<'_>) -> Result<Vec<(String, String)>, String> {

@@ -290,6 +290,7 @@ fn fields_of_another_kind_of_probe_are_refused() {
     assert!(read(&with_service("[service.health]\nkind = \"https\"\ntls_insecure = false")).is_ok());
     assert!(read(&with_service("[service.health]\nkind = \"grpc\"\ngrpc_service = \"x.Y\"")).is_ok());
     assert!(error(&with_service("[service.health]\nkind = \"http\"\npath = \"health\"")).contains("starts with /"));
+    assert!(error(&with_service("[service.health]\nkind = \"http\"\nhost = \"a b\"")).contains("wanted a host"));
     let headers = "[service.health]\nkind = \"http\"\nheaders = { \"X-Probe\" = \"weir\" }";
     assert!(read(&with_service(headers)).is_ok());
     assert!(error(&with_service(&headers.replace("X-Probe", "X Probe"))).contains("wanted headers"));

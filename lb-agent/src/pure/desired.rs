@@ -15,7 +15,7 @@ use lb_common::host::{
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
     FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH, SERVICE_SNAT,
-    ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
+    SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
 };
 
 use super::ledger::{Ledger, Member, Service};
@@ -49,7 +49,7 @@ pub fn endpoint(key: &ServiceKey) -> Endpoint {
 
 /// A service as the packet path sees it. A flow's entry is refreshed once an epoch, so that a live flow's may be an epoch
 /// older than its silence: it counts as idle that much later, or the table would lose flows that are alive.
-pub fn service_entry(service: &Service, epoch_shift: u32) -> ServiceEntry {
+pub fn service_entry(service: &Service, epoch_shift: u32, now: Duration) -> ServiceEntry {
     let spec = &service.spec;
     let (first, last) = (spec.snat_ports.0.get(), spec.snat_ports.1.get());
     ServiceEntry {
@@ -69,7 +69,8 @@ pub fn service_entry(service: &Service, epoch_shift: u32) -> ServiceEntry {
             Tracking::Minimal => TRACKING_MINIMAL,
             Tracking::None => TRACKING_NONE,
         },
-        flags: if spec.snat { SERVICE_SNAT } else { 0 },
+        flags: if spec.snat { SERVICE_SNAT } else { 0 }
+            | if service.ring.is_all_tracked(now) { 0 } else { SERVICE_UNTRACKED },
         syn_ticks: ticks(spec.timeouts.syn),
         idle_ticks: ticks(spec.idle_timeout()).saturating_add(1 << epoch_shift),
         fin_ticks: ticks(spec.timeouts.fin),
@@ -124,7 +125,7 @@ fn add_network(tables: &mut Tables, ledger: &Ledger) {
 
 fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Duration) {
     let spec = &service.spec;
-    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service, tables.epoch_shift));
+    let _ = tables.services.insert(endpoint(&spec.key), service_entry(service, tables.epoch_shift, now));
     let _ = tables.rings.insert(service.id);
     if !service.turns.is_empty() {
         let _ = tables.schedules.insert(service.id, service.turns.clone());
@@ -259,13 +260,20 @@ fn snat_address(configured: &[IpAddr], member: &Member, source: IpAddr) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::sweep::SweepReport;
     use crate::pure::tables::Observed;
     use crate::pure::testing::spec;
     use crate::pure::wanted::RuntimeChanges;
 
     fn ledger(spec: crate::pure::model::ServiceSpec) -> Ledger {
-        Ledger::adopt(vec![spec], RuntimeChanges::default(), &Observed::default(), Duration::from_secs(100))
-            .expect("fits")
+        Ledger::adopt(
+            vec![spec],
+            RuntimeChanges::default(),
+            &Observed::default(),
+            &SweepReport::default(),
+            Duration::from_secs(100),
+        )
+        .expect("fits")
     }
 
     #[test]

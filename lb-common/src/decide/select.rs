@@ -108,7 +108,7 @@ pub(super) fn owner_of_quoted<T: Tables>(
     question.what = lookup(host, service, key);
     match find(t, &question.what) {
         Some(found) if is_alive(t, found.entry.owner()) => found.entry.owner(),
-        _ => untracked(t, slot, false),
+        _ => untracked(t, slot),
     }
 }
 
@@ -173,7 +173,8 @@ fn is_left_alone(q: &Question, entry: FlowEntry, owner: Owner, state: FlowState)
     if entry.is_ended() && entry.owner() == owner {
         return true;
     }
-    if is_lingering(q, state) {
+    // A half-open flow ends after a few seconds and an epoch may last minutes: every repeated SYN counts.
+    if is_lingering(q, state) || matches!(state, FlowState::HalfOpen) {
         return is_fresh(entry, owner, state, q.now, 0);
     }
     is_fresh(entry, owner, state, q.now, q.epoch_shift)
@@ -188,7 +189,7 @@ const fn is_lingering(q: &Question, state: FlowState) -> bool {
 /// A flow that the table does not know.
 #[inline(always)]
 fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
-    let stateless = untracked(t, q.slot, matches!(q.segment, Segment::Datagram));
+    let stateless = untracked(t, q.slot);
     if !q.keeps_books {
         return Choice::plain(stateless);
     }
@@ -287,19 +288,15 @@ fn newcomer<T: Tables>(t: &T, q: &Question) -> Owner {
     match q.segment {
         Segment::Syn | Segment::Datagram if owner_is_in_table(q) => by_policy(t, q),
         Segment::Syn => q.slot.current(),
-        Segment::Datagram => untracked(t, q.slot, true),
-        Segment::Data | Segment::Fin | Segment::Rst => untracked(t, q.slot, false),
+        Segment::Datagram | Segment::Data | Segment::Fin | Segment::Rst => untracked(t, q.slot),
     }
 }
 
-/// Rule 2: what is not tracked belongs to the previous owner while that lives. UDP has no SYN that would tell old from new: one
-/// idle timeout into the transition (`aged`) its unknown flows are new ones.
+/// Rule 2: where flows are that the table does not know, while that owner lives.
 #[inline(always)]
-fn untracked<T: Tables>(t: &T, slot: Slot, is_udp: bool) -> Owner {
-    if !slot.in_transition() || (is_udp && slot.aged()) || !is_alive(t, slot.previous()) {
-        return slot.current();
-    }
-    slot.previous()
+fn untracked<T: Tables>(t: &T, slot: Slot) -> Owner {
+    let owner = slot.untracked();
+    if is_alive(t, owner) { owner } else { slot.current() }
 }
 
 /// round_robin takes the next turn, least_conn the less loaded of two; the ring's owner where that one is gone.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use lb_common::backend::BackendEntry;
+use lb_common::service::{SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL};
 use lb_common::slot::{Owner, Slot};
 
 use super::service::rules;
@@ -13,12 +14,13 @@ use crate::pure::command::Refusal;
 use crate::pure::desired::endpoint;
 use crate::pure::health::Health;
 use crate::pure::model::ServiceSpec;
+use crate::pure::sweep::SweepReport;
 use crate::pure::tables::{Observed, ServiceId};
 use crate::pure::transition::RingState;
 use crate::pure::wanted::RuntimeChanges;
 
 impl Ledger {
-    /// A ledger that continues what the maps contain and wants what file and runtime changes say. Services and backends that
+    /// A ledger that continues what the maps contain (`first`: what a first sweep saw in them) and wants what file and runtime changes say. Services and backends that
     /// nobody wants any more leave as they would have at run time: services at once, backends by a drain.
     ///
     /// # Errors
@@ -27,14 +29,16 @@ impl Ledger {
         specs: Vec<ServiceSpec>,
         changes: RuntimeChanges,
         observed: &Observed,
+        first: &SweepReport,
         now: Duration,
     ) -> Result<Self, Refusal> {
         let mut ledger = Self::default();
         for spec in &specs {
-            let id = observed.tables.services.get(&endpoint(&spec.key)).map(|entry| entry.id);
-            if let Some((id, slots)) = id.and_then(|id| observed.slots.get(&id).map(|slots| (id, slots))) {
+            let entry = observed.tables.services.get(&endpoint(&spec.key));
+            if let Some((entry, slots)) = entry.and_then(|entry| Some((entry, observed.slots.get(&entry.id)?))) {
+                let id = entry.id;
                 let members = members(observed, id, slots, now);
-                let (ring, stores) = RingState::adopt(slots, rules(spec), now);
+                let (ring, stores) = RingState::adopt(slots, rules(spec), is_all_tracked(entry, &members, first), now);
                 let mut service = Service::new(id, spec.clone(), members, ring, stores);
                 service.resume(now);
                 let _ = ledger.services.insert(id, service);
@@ -56,6 +60,13 @@ impl Ledger {
         ledger.want(specs, changes, now)?;
         Ok(ledger)
     }
+}
+
+/// Whether every live flow is in the table: tracked in full for longer than one idle timeout, and none ever refused. Of one that
+/// was refused nobody knows when, so that it might be alive.
+fn is_all_tracked(entry: &ServiceEntry, members: &[Member], first: &SweepReport) -> bool {
+    let refused = |m: &Member| first.counters.get(&m.owner).is_some_and(|c| c.refused + c.evicted > 0);
+    entry.tracking == TRACKING_FULL && entry.flags & SERVICE_UNTRACKED == 0 && !members.iter().any(refused)
 }
 
 fn members(observed: &Observed, id: ServiceId, slots: &[u32], now: Duration) -> Vec<Member> {

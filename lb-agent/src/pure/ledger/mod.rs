@@ -215,13 +215,14 @@ impl Ledger {
         let Some(service) = self.services.get_mut(&id) else { return };
         service.set_spec(spec, now);
         service.depart_all_but(&pool, now, &mut self.events);
-        for wanted in pool {
+        for wanted in &pool {
             if !service.members.iter().any(|m| m.addr == wanted.addr) {
                 let Some(owner) = self.owners.allocate() else { continue };
                 service.join(Member::new(owner, wanted.addr, wanted.weight, wanted.origin), &mut self.events);
             }
-            service.steer(&wanted, now, &mut self.events);
+            service.steer(wanted, now, &mut self.events);
         }
+        service.order_by(&pool);
     }
 
     /// What `change` would make of the runtime changes. Changes nothing.
@@ -311,7 +312,7 @@ impl Ledger {
         }
         let epoch_shift = desired::epoch_shift(self);
         SweepRequest {
-            services: self.services.values().map(|s| (s.id, desired::service_entry(s, epoch_shift))).collect(),
+            services: self.services.values().map(|s| (s.id, desired::service_entry(s, epoch_shift, now))).collect(),
             in_transition: self.services.values().filter(|s| s.ring.in_transition() > 0).map(|s| s.id).collect(),
             forget: self
                 .services

@@ -135,6 +135,12 @@ impl Service {
         }
     }
 
+    /// Lists the pool as it is wanted, then whoever is leaving.
+    pub(super) fn order_by(&mut self, wanted: &[WantedBackend]) {
+        let place = |m: &Member| wanted.iter().position(|w| w.addr == m.addr).unwrap_or(usize::MAX);
+        self.members.sort_by_cached_key(place);
+    }
+
     /// Takes a probe's judgement in; what there is to tell.
     pub(super) fn health(&mut self, owner: Owner, change: &HealthChange, now: Duration) -> Option<Event> {
         let name = self.spec.name.clone();
@@ -255,10 +261,7 @@ impl Service {
         let mut is_untracked = false;
         for m in &mut self.members {
             m.flows = report.flows.get(&m.owner).copied().unwrap_or_default();
-            let before = std::mem::replace(
-                &mut m.counters,
-                report.counters.get(&m.owner).copied().unwrap_or_default(),
-            );
+            let before = std::mem::replace(&mut m.counters, report.counters.get(&m.owner).copied().unwrap_or_default());
             is_untracked |= before.refused < m.counters.refused || before.evicted < m.counters.evicted;
         }
         if is_untracked {
@@ -334,7 +337,8 @@ impl Service {
         let ramps = serving
             .filter_map(|m| m.up_since)
             .filter_map(|since| slow_start::next_step(since, self.spec.health.slow_start, now));
-        self.rebalance_at.into_iter().chain(ramps).min()
+        let tracked = self.ring.all_tracked_from().filter(|at| *at > now);
+        self.rebalance_at.into_iter().chain(ramps).chain(tracked).min()
     }
 }
 

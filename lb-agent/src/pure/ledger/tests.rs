@@ -20,7 +20,8 @@ fn addr(last: u8) -> SocketAddr {
 }
 
 fn ledger(spec: ServiceSpec) -> Ledger {
-    Ledger::adopt(vec![spec], RuntimeChanges::default(), &Observed::default(), START).expect("fits")
+    Ledger::adopt(vec![spec], RuntimeChanges::default(), &Observed::default(), &SweepReport::default(), START)
+        .expect("fits")
 }
 
 fn command(l: &mut Ledger, last: u8, change: &BackendChange, now: Duration) {
@@ -214,8 +215,14 @@ fn a_restart_continues_what_the_maps_contain() {
         slots: [(id, first.ring(id).expect("a ring"))].into(),
         adopted: true,
     };
-    let mut second =
-        Ledger::adopt(vec![probed(&[1, 2, 3])], first.changes().clone(), &observed, seconds(5)).expect("fits");
+    let mut second = Ledger::adopt(
+        vec![probed(&[1, 2, 3])],
+        first.changes().clone(),
+        &observed,
+        &SweepReport::default(),
+        seconds(5),
+    )
+    .expect("fits");
     assert_eq!(second.ring(id), first.ring(id), "not one slot moves");
     assert_eq!(second.take_ring_changes(), RingChanges::new());
     let states = [1, 2, 3].map(|n| state(&second, n));
@@ -232,8 +239,14 @@ fn a_backend_that_left_the_file_while_the_agent_was_away_is_drained() {
         slots: [(id, first.ring(id).expect("a ring"))].into(),
         adopted: true,
     };
-    let second =
-        Ledger::adopt(vec![spec("web", &[1])], RuntimeChanges::default(), &observed, seconds(5)).expect("fits");
+    let second = Ledger::adopt(
+        vec![spec("web", &[1])],
+        RuntimeChanges::default(),
+        &observed,
+        &SweepReport::default(),
+        seconds(5),
+    )
+    .expect("fits");
     assert_eq!(state(&second, 2), BackendState::Draining);
     assert_eq!((slots_of(&second, 2), slots_of(&second, 1)), (0, 65_537));
 }

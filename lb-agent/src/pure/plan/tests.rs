@@ -66,7 +66,7 @@ fn converge(maps: &mut Maps, ledger: &mut Ledger, now: Duration, crash_after: Op
     if end < ops.len() {
         let observed = Observed { tables: maps.tables.clone(), slots: maps.slots.clone(), adopted: true };
         let (specs, changes) = (ledger.specs().to_vec(), ledger.changes().clone());
-        *ledger = Ledger::adopt(specs, changes, &observed, now).expect("it fitted before");
+        *ledger = Ledger::adopt(specs, changes, &observed, &SweepReport::default(), now).expect("it fitted before");
         converge(maps, ledger, now, None);
     }
     let again = plan(&maps.tables, &desired(ledger, now), ledger.take_ring_changes(), |id| ledger.ring(id));
@@ -102,7 +102,7 @@ proptest! {
         let mut now = Duration::from_secs(100);
         let mut maps = Maps::default();
         let mut ledger =
-            Ledger::adopt(specs.clone(), RuntimeChanges::default(), &Observed::default(), now).expect("fits");
+            Ledger::adopt(specs.clone(), RuntimeChanges::default(), &Observed::default(), &SweepReport::default(), now).expect("fits");
         converge(&mut maps, &mut ledger, now, Some(2));
         for (backend, kind, crash) in steps {
             now += Duration::from_secs(7);
@@ -125,8 +125,14 @@ proptest! {
 #[test]
 fn a_service_is_written_last_and_removed_first() {
     let now = Duration::from_secs(100);
-    let mut ledger =
-        Ledger::adopt(vec![spec("web", &[1])], RuntimeChanges::default(), &Observed::default(), now).expect("fits");
+    let mut ledger = Ledger::adopt(
+        vec![spec("web", &[1])],
+        RuntimeChanges::default(),
+        &Observed::default(),
+        &SweepReport::default(),
+        now,
+    )
+    .expect("fits");
     let want = desired(&ledger, now);
     let ops = plan(&Tables::default(), &want, ledger.take_ring_changes(), |id| ledger.ring(id));
     assert!(matches!(ops.last(), Some(Op::SetService(Endpoint::V4(_), _))), "{:?}", ops.last());

@@ -93,8 +93,11 @@ impl RingState {
 
     /// The ring as it was found in its map at `now`: its transitions count from here, for nobody knows what was refused
     /// meanwhile. The second part is what must be stored at once (`none` has no transitions).
-    pub fn adopt(values: &[u32], rules: Rules, now: Duration) -> (Self, Stores) {
-        let mut ring = Self::with_slots(values.iter().map(|v| Slot(*v)).collect(), rules, Some(now), now);
+    ///
+    /// `all_tracked`: nothing can have been refused, so that in `full` every flow is in the table.
+    pub fn adopt(values: &[u32], rules: Rules, all_tracked: bool, now: Duration) -> (Self, Stores) {
+        let mut ring =
+            Self::with_slots(values.iter().map(|v| Slot(*v)).collect(), rules, (!all_tracked).then_some(now), now);
         ring.rank_all(now);
         if rules.tracking == Tracking::Minimal {
             ring.forget_all_settled(now);
@@ -261,6 +264,11 @@ impl RingState {
     pub fn is_all_tracked(&self, began: Duration) -> bool {
         let quiet = self.last_refusal.is_none_or(|last| last + self.rules.idle <= began);
         self.rules.tracking == Tracking::Full && quiet
+    }
+
+    /// `full`: from when on every live flow is in the table; `None` where none was refused.
+    pub fn all_tracked_from(&self) -> Option<Duration> {
+        self.last_refusal.map(|last| last + self.rules.idle)
     }
 
     /// The later of a transition's beginning and the last refusal.

@@ -178,7 +178,7 @@ fn an_emptied_pool_leaves_no_owner_behind() {
 fn adopted_transitions_count_from_adoption() {
     let mut before = ring(Tracking::Full);
     let _ = before.retarget(&[3, 1, 2, 2], at(100));
-    let (mut ring, stores) = RingState::adopt(&before.values(), rules(Tracking::Full), at(150));
+    let (mut ring, stores) = RingState::adopt(&before.values(), rules(Tracking::Full), false, at(150));
     assert_eq!((stores, ring.in_transition()), (vec![], 1));
     assert_eq!(sweep_twice(&mut ring, at(209), &[]), []);
     assert_eq!(sweep_twice(&mut ring, at(211), &[]), [(0, Slot::settled(3).0)]);
