@@ -66,6 +66,9 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &Toolchain, linker: &
     let flags = [
         // The layout of `pt_regs` and the like, for aya-ebpf.
         format!("--cfg=bpf_target_arch=\"{architecture}\""),
+        // 32-bit arithmetic and jumps, and atomics that return what was there (Linux 5.12): without them every short integer is
+        // masked, and the stack of a chain of calls grows beyond what the verifier allows.
+        "-Ctarget-cpu=v3".to_owned(),
         // Maps defined by `#[btf_map]` live in the object's BTF.
         "-Clink-arg=--btf".to_owned(),
         // The same sources give the same object wherever they lie.
