@@ -12,6 +12,7 @@ use lb_agent::pure::sweep::{FlowCounts, SlotSet, SweepRequest};
 use lb_agent::pure::tables::Op;
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
+use lb_common::decide::forward_key;
 use lb_common::endpoint::Address;
 use lb_common::flow::{FlowBucket, FlowEntry, FlowState};
 use lb_common::limits::RING_SIZE;
@@ -176,7 +177,7 @@ fn mappings_that_ended_are_removed_in_both_directions_and_orphans_on_the_second_
         reverse.insert(key(port), client(port), 0).unwrap();
         if let Some(time) = time {
             let entry = SnatForwardEntry { port: port.to_be_bytes(), time };
-            forward.insert(client(port).forward_key(), entry, 0).unwrap();
+            forward.insert(forward_key(&client(port)), entry, 0).unwrap();
         }
     };
     add(1, Some(ago(10).0));

@@ -1,7 +1,8 @@
 //! What the agent made on this host outside its pins, so that `unload` can take it away: mounts, directories, qdiscs.
 //!
 //! One line each in `state_dir/leftovers`, written before a directory is made or a bpffs mounted: a crash in between leaves a note
-//! about nothing, which is harmless, and never a thing without a note.
+//! about nothing, which is harmless, and never a thing without a note. Mounts and qdiscs end with the boot: what has their name
+//! after it is somebody else's, so that a first line says which boot the notes are of.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,11 +16,13 @@ use super::error::LoadError;
 const MOUNT: &str = "mount ";
 const DIRECTORY: &str = "directory ";
 const QDISC: &str = "qdisc ";
+const BOOT: &str = "boot ";
 
 /// The notes.
 #[derive(Debug)]
 pub(super) struct Leftovers {
     file: PathBuf,
+    boot: String,
     lines: BTreeSet<String>,
 }
 
@@ -35,7 +38,9 @@ impl Leftovers {
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(file_error("read", &file, source)),
         };
-        Ok(Self { file, lines: text.lines().map(str::to_owned).collect() })
+        // Without /proc every boot is the same one, as on a host that never reboots.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned();
+        Ok(Self::parse(file, boot, &text))
     }
 
     /// Mount points of a bpffs.
@@ -83,6 +88,16 @@ impl Leftovers {
         self.forget(&format!("{QDISC}{interface}"))
     }
 
+    fn parse(file: PathBuf, boot: String, text: &str) -> Self {
+        let is_of_this_boot = text.lines().any(|line| line.strip_prefix(BOOT) == Some(&boot));
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(DIRECTORY) || (is_of_this_boot && !line.starts_with(BOOT)))
+            .map(str::to_owned)
+            .collect();
+        Self { file, boot, lines }
+    }
+
     fn with(&self, kind: &'static str) -> impl DoubleEndedIterator<Item = &str> {
         self.lines.iter().filter_map(move |line| line.strip_prefix(kind))
     }
@@ -102,7 +117,7 @@ impl Leftovers {
                 _ => Ok(()),
             };
         }
-        let mut text = String::new();
+        let mut text = format!("{BOOT}{}\n", self.boot);
         for line in &self.lines {
             text.push_str(line);
             text.push('\n');
@@ -128,6 +143,20 @@ pub(super) fn replace(file: &Path, content: &[u8]) -> Result<(), LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_and_qdiscs_of_another_boot_are_not_ours() {
+        let text = "boot one\ndirectory /x\nmount /y\nqdisc eth0\n";
+        let read = |boot: &str| Leftovers::parse(PathBuf::from("/nowhere"), boot.to_owned(), text);
+        assert_eq!(
+            (read("one").mounts().len(), read("one").qdiscs().len(), read("one").directories().len()),
+            (1, 1, 1)
+        );
+        assert_eq!(
+            (read("two").mounts().len(), read("two").qdiscs().len(), read("two").directories().len()),
+            (0, 0, 1)
+        );
+    }
 
     #[test]
     fn notes_survive_the_process_and_an_empty_list_leaves_no_file() {

@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Pod;
@@ -19,6 +18,7 @@ use lb_common::slot::Owner;
 use zerocopy::IntoBytes;
 
 use super::error::{LoadError, errno};
+use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
 use super::mmap::Mapped;
 use super::pin::Pins;
@@ -46,7 +46,8 @@ pub struct BpfDataPlane {
     pub(super) rings: Rings,
     pub(super) backends: Mapped<AtomicU64>,
     pub(super) schedules: Mapped<AtomicU64>,
-    pub(super) flows: Arc<Mapped<AtomicU64>>,
+    pub(super) flows: Mapped<AtomicU64>,
+    pub(super) kept: PacketMaps,
     pub(super) pins: Pins,
 }
 
@@ -68,7 +69,8 @@ impl BpfDataPlane {
             rings: Rings::open(pins)?,
             backends: mapped(pins, maps::BACKENDS)?,
             schedules: mapped(pins, maps::SCHEDULES)?,
-            flows: Arc::new(mapped(pins, maps::FLOWS)?),
+            flows: mapped(pins, maps::FLOWS)?,
+            kept: PacketMaps::open(pins)?,
             pins: pins.clone(),
         })
     }
@@ -249,7 +251,7 @@ fn describe(op: &Op) -> String {
     }
 }
 
-fn address(address: &Address) -> std::net::IpAddr {
+pub(super) fn address(address: &Address) -> std::net::IpAddr {
     std::net::Ipv6Addr::from(address.0).to_canonical()
 }
 

@@ -24,6 +24,8 @@ mod sweep;
 mod sweep_replies;
 mod counters;
 mod explain;
+mod explain_packet;
+mod frozen;
 mod announce;
 mod mmap;
 

@@ -38,7 +38,7 @@ impl BpfDataPlane {
         Ok(Observed { tables: Tables { rings, ..tables }, slots, adopted: self.adopted })
     }
 
-    fn read_tables(&self) -> Result<Tables, Failure> {
+    pub(super) fn read_tables(&self) -> Result<Tables, Failure> {
         let host = self.host.read().unwrap_or_default();
         let mut services: BTreeMap<_, _> = read(&self.services_v4, maps::SERVICES_V4, Endpoint::V4)?;
         services.extend(read(&self.services_v6, maps::SERVICES_V6, Endpoint::V6)?);

@@ -9,10 +9,11 @@ use std::io;
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_common::clock::Ticks;
+use lb_common::decide::{FRAGMENT_TICKS, SNAT_PAUSE_TICKS, forward_key};
 use lb_common::limits::{MAX_FRAGMENTS, MAX_SNAT_FLOWS};
 use lb_common::maps;
 use lb_common::reply::{
-    FragmentEntry, FragmentKey, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
+    FragmentEntry, FragmentKey, SNAT_ENDED, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::slot::Owner;
 
@@ -69,11 +70,11 @@ impl ReplyMaps {
             let Some(entry) = get(&self.reverse, &key)? else {
                 continue;
             };
-            let forward = entry.forward_key();
+            let forward = forward_key(&entry);
             let found = get(&self.forward, &forward)?.filter(|f| f.port == key.snat_port);
             let purge = request.purge.contains(&entry.owner);
             let service = request.services.get(&entry.service);
-            let ended = found.is_some_and(|f| service.is_some_and(|service| f.is_free(now, service.idle_ticks)));
+            let ended = found.is_some_and(|f| service.is_some_and(|service| is_free(f, now, service.idle_ticks)));
             let gone = match found {
                 Some(_) if purge || ended => self.remove_pair(&key, &forward, now, request, purge)?,
                 None if purge || self.lost_reverse.contains(&key) => {
@@ -109,7 +110,10 @@ impl ReplyMaps {
     ) -> io::Result<bool> {
         let over = |entry: &SnatForwardEntry| {
             purge
-                || request.services.get(&forward.service).is_some_and(|service| entry.is_free(now, service.idle_ticks))
+                || request
+                    .services
+                    .get(&forward.service)
+                    .is_some_and(|service| is_free(*entry, now, service.idle_ticks))
         };
         if get(&self.forward, forward)?.is_some_and(|entry| !over(&entry)) {
             return Ok(false);
@@ -148,7 +152,7 @@ impl ReplyMaps {
             let Some(entry) = get(&self.fragments, &key)? else {
                 continue;
             };
-            if entry.is_over(now) || request.purge.contains(&entry.owner) {
+            if now.since(Ticks(entry.time)) > FRAGMENT_TICKS || request.purge.contains(&entry.owner) {
                 absent_is_fine(self.fragments.remove(&key))?;
             } else if entry.owner != lb_common::slot::NOBODY {
                 flows.entry(entry.owner).or_default().named += 1;
@@ -156,6 +160,13 @@ impl ReplyMaps {
         }
         Ok(())
     }
+}
+
+/// Whether a mapping's port is free again: its flow has ended and the port has rested, or it has been silent for longer than the
+/// idle timeout. As packets in search of a port judge it.
+fn is_free(entry: SnatForwardEntry, now: Ticks, idle_ticks: u16) -> bool {
+    let rest = if entry.time & SNAT_ENDED != 0 { SNAT_PAUSE_TICKS } else { idle_ticks };
+    now.since(Ticks(entry.time & !SNAT_ENDED)) > rest
 }
 
 /// Every key, first of all: a walk begins anew when the key that it stands on is removed. For the same reason it ends at twice
