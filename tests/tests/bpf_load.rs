@@ -2,12 +2,13 @@
 
 mod bpf_support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
 use aya::programs::ProgramInfo;
 use bpf_support::{Host, interface, other_build, refused};
-use lb_agent::config::XdpMode;
+use lb_agent::config::{PacketLog, XdpMode};
 use lb_agent::edge::bpf::{self, Build, LoadError, TcWay};
 use lb_common::host::Host as HostRecord;
 use lb_common::maps;
@@ -265,6 +266,19 @@ fn kernels_without_tcx_get_a_filter_that_outlives_the_agent_and_ends_with_unload
     }
     bpf::unload(&host.agent).unwrap();
     assert!(!qdiscs().contains("clsact"), "{}", qdiscs());
+}
+
+#[test]
+fn the_programs_load_at_every_level_of_their_log_and_a_change_of_it_replaces_them() {
+    let mut host = Host::new();
+    host.veth("a0");
+    let mut programs = BTreeSet::new();
+    for level in [PacketLog::Off, PacketLog::Error, PacketLog::Info, PacketLog::Debug] {
+        host.agent.packet_log = level;
+        let opened = host.open(&["a0"]).unwrap_or_else(|e| panic!("{level:?}: {e}"));
+        assert_eq!(opened.log.is_some(), level != PacketLog::Off, "{:?}", opened.problems);
+        assert!(programs.insert(host.link("a0_xdp").unwrap().1), "{level:?} runs the program of another level");
+    }
 }
 
 #[test]
