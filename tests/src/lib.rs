@@ -1,1 +1,16 @@
 //! The proof: harness for everything that needs root, network namespaces or real servers.
+//!
+//! Reading order of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
+//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once).
+//! Harness code panics where something goes wrong: a test has nobody to return an error to.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "everything here panics when the machine does not do what the test needs"
+)]
+
+pub mod agent;
+pub mod client;
+pub mod lab;
+pub mod netns;
+pub mod scenario;
+pub mod server;
