@@ -13,6 +13,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::netns::Netns;
 
@@ -73,7 +74,7 @@ pub struct Lab {
     /// Client machines.
     pub clients: Vec<Netns>,
     /// The load balancer host.
-    pub balancer: Netns,
+    pub balancer: Arc<Netns>,
     /// Backend machines.
     pub backends: Vec<Netns>,
     /// Router and switch.
@@ -87,7 +88,7 @@ impl Lab {
         assert!(plan.backends <= MOST_BACKENDS, "the address plan has room for {MOST_BACKENDS} backends");
         let lab = Self {
             wire: Netns::new("wire"),
-            balancer: Netns::new("lb"),
+            balancer: Arc::new(Netns::new("lb")),
             clients: (1..=plan.clients).map(|i| Netns::new(&format!("c{i}"))).collect(),
             backends: (1..=plan.backends).map(|i| Netns::new(&format!("b{i}"))).collect(),
             plan,
@@ -136,7 +137,8 @@ impl Lab {
         let machine = &self.backends[backend];
         machine.sysctl("ipv4/conf/all/arp_ignore", "1");
         machine.sysctl("ipv4/conf/all/arp_announce", "2");
-        machine.ip(&format!("addr add {vip}/{} dev lo nodad", host_prefix(vip)));
+        // A server that is started again finds it there.
+        machine.ip(&format!("addr replace {vip}/{} dev lo nodad", host_prefix(vip)));
     }
 
     /// Sets where a backend sends what is not on its link.
@@ -297,8 +299,8 @@ const fn prefix(family: Family) -> u8 {
     }
 }
 
-/// Prefix length that means this address alone.
-pub const fn host_prefix(address: IpAddr) -> u8 {
+/// Prefix length that means one address alone.
+const fn host_prefix(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,

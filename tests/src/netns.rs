@@ -195,7 +195,7 @@ impl Drop for Netns {
 }
 
 /// Moves the calling thread into a namespace by name. Threads that it starts afterwards are born there.
-pub fn enter(name: &str) -> std::io::Result<()> {
+fn enter(name: &str) -> std::io::Result<()> {
     let file = File::open(Path::new("/run/netns").join(name))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(Into::into)
 }

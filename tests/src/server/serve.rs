@@ -5,18 +5,17 @@
 //! (the request's body). Everything else is 404. Its parent rules it by lines on stdin and it ends when stdin does, so
 //! it never outlives a killed test.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Collected, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -127,7 +126,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             let query = request.uri().query().unwrap_or_default();
             trickle(number(query, "chunks", 10), Duration::from_millis(number(query, "ms", 100)))
         }
-        "/echo" => whole(request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default()),
+        "/echo" => whole(request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default()),
         _ => {
             status = StatusCode::NOT_FOUND;
             whole("no such path\n")
