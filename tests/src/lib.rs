@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod client;
 pub mod lab;
+pub mod measure;
 pub mod netns;
 pub mod scenario;
 pub mod server;

@@ -4,6 +4,7 @@
 //! test asks for it, `dns` (UDP); in nat its VIP listens on port 80 and the servers on 8080, so that a port that is not
 //! rewritten shows.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -246,6 +247,18 @@ impl Scenario {
             status.services.iter().filter(|service| service.name == WEB).all(|service| service.slots_in_transition == 0)
         });
         seen.1
+    }
+
+    /// Names and weights as [`crate::client::load::Tally::assert_shares`] takes them: what each backend is due.
+    pub fn dues(&self) -> Vec<(String, u64)> {
+        let weights = self.setup.weights.iter().enumerate();
+        weights.map(|(index, weight)| (format!("b{}", index + 1), u64::from(*weight))).collect()
+    }
+
+    /// Dropped packets so far, by reason.
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let verdicts = self.agent.status().verdicts;
+        verdicts.into_iter().filter(|(name, count)| name.starts_with("drop_") && *count > 0).collect()
     }
 
     /// The setup it was made from.

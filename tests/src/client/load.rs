@@ -123,7 +123,7 @@ impl Tally {
     }
 
     /// Panics unless each server's share is within `tolerance` (0.1: ±10 %) of its due; `due` are weights by name.
-    pub fn assert_shares(&self, due: &[(&str, u64)], tolerance: f64) {
+    pub fn assert_shares(&self, due: &[(String, u64)], tolerance: f64) {
         let weights: u64 = due.iter().map(|(_, weight)| weight).sum();
         for (name, weight) in due {
             let wanted = to_f64(self.ok) * to_f64(*weight) / to_f64(weights);
