@@ -7,7 +7,8 @@
 //!                           │  └─ bridge "back"  ── lb eth1, backends when there are two  (10.30.0.0/24)
 //! ```
 //!
-//! IPv6 has the same plan in `fd10:<client>::/64`, `fd20::/64` and `fd30::/64`. Every cable is a veth pair with transmit
+//! IPv6 has the same plan in `fd10:<client>::/64`, `fd20::/64` and `fd30::/64`; containers on the balancer's own bridge
+//! are in 10.40.0.0/24 and `fd40::/64`. Every cable is a veth pair with transmit
 //! checksums off, because it stands for a wire, and with GRO on, because XDP can only send into a veth whose peer
 //! polls. Weir's host does not forward (`ip_forward` is off) unless a test asks for it.
 
@@ -79,6 +80,8 @@ pub struct Lab {
     pub backends: Vec<Netns>,
     /// Router and switch.
     pub wire: Netns,
+    /// Containers on the load balancer host.
+    pub containers: Vec<Netns>,
     plan: Plan,
 }
 
@@ -91,6 +94,7 @@ impl Lab {
             balancer: Arc::new(Netns::new("lb")),
             clients: (1..=plan.clients).map(|i| Netns::new(&format!("c{i}"))).collect(),
             backends: (1..=plan.backends).map(|i| Netns::new(&format!("b{i}"))).collect(),
+            containers: Vec::new(),
             plan,
         };
         lab.build_wire();
@@ -102,6 +106,40 @@ impl Lab {
             lab.connect_backend(index);
         }
         lab
+    }
+
+    /// Adds a container to the load balancer host, on a bridge as Docker makes it. Its checksums stay offloaded: what it
+    /// sends carries partial ones. Such a host forwards.
+    pub fn add_container(&mut self) {
+        let number = self.containers.len() + 1;
+        if number == 1 {
+            let mut lines = "link add br0 type bridge stp_state 0 forward_delay 0\nlink set br0 up\n".to_owned();
+            for family in [Family::V4, Family::V6] {
+                let own = address(family, Net::Containers, 1);
+                let _ = writeln!(lines, "addr add {own}/{} dev br0 nodad", prefix(family));
+            }
+            self.balancer.ip(&lines);
+            for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                self.balancer.sysctl(key, "1");
+            }
+        }
+        let container = Netns::new(&format!("k{number}"));
+        let (port, host) = (format!("veth{number}"), self.balancer.name());
+        container.ip(&format!("link add eth0 type veth peer name {port} netns {host}\nlink set eth0 up"));
+        self.balancer.ip(&format!("link set {port} master br0\nlink set {port} up"));
+        let mut lines = String::new();
+        for family in [Family::V4, Family::V6] {
+            let own = address(family, Net::Containers, backend_host(number - 1));
+            let _ = writeln!(lines, "addr add {own}/{} dev eth0 nodad", prefix(family));
+            let _ = writeln!(lines, "route add default via {}", address(family, Net::Containers, 1));
+        }
+        container.ip(&lines);
+        self.containers.push(container);
+    }
+
+    /// Address of a container on its host's bridge.
+    pub fn container_address(&self, container: usize, family: Family) -> IpAddr {
+        address(family, Net::Containers, backend_host(container))
     }
 
     /// The `number`-th VIP, from 0: an address of the front network that no host owns.
@@ -282,6 +320,7 @@ enum Net {
     Client(u8),
     Front,
     Back,
+    Containers,
 }
 
 fn client_net(client: usize) -> Net {
@@ -312,6 +351,7 @@ fn address(family: Family, net: Net, host: u8) -> IpAddr {
         Net::Client(number) => ([10, 10, number], [0xfd10, u16::from(number)]),
         Net::Front => ([10, 20, 0], [0xfd20, 0]),
         Net::Back => ([10, 30, 0], [0xfd30, 0]),
+        Net::Containers => ([10, 40, 0], [0xfd40, 0]),
     };
     match family {
         Family::V4 => Ipv4Addr::new(v4[0], v4[1], v4[2], host).into(),

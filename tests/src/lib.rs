@@ -14,5 +14,6 @@ pub mod client;
 pub mod lab;
 pub mod measure;
 pub mod netns;
+pub mod object;
 pub mod scenario;
 pub mod server;

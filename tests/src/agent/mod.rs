@@ -108,6 +108,11 @@ impl Agent {
         self.program = program;
     }
 
+    /// The configuration.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The configuration; write it with [`Self::write_config`].
     pub fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings

@@ -77,7 +77,7 @@ impl Load {
 
     /// Runs to its end on a client machine.
     pub fn run(self, client: &Netns) -> Tally {
-        self.start(client).tally.wait()
+        self.start(client).await_end()
     }
 }
 
@@ -179,6 +179,11 @@ impl RunningLoad {
             assert!(Instant::now() < deadline, "{} of {more} requests answered in 30 s", self.answered() - from);
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until all requests of a load that ends by itself are done.
+    pub fn await_end(self) -> Tally {
+        self.tally.wait()
     }
 
     /// Lets the requests under way finish, begins no more.
