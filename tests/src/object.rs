@@ -15,18 +15,27 @@ const BPF: [u8; 2] = [247, 0];
 /// Name of a source file in the object's line information.
 const SOURCE: &[u8] = b"lb-ebpf/src/main.rs";
 
-/// The binary at `agent` with another, equivalent packet program.
-pub fn with_another_program(agent: &Path) -> Vec<u8> {
+/// The binary at `agent`, whose program calls itself `id`, with another, equivalent program of another name.
+pub fn with_another_program(agent: &Path, id: &str) -> Vec<u8> {
     let mut bytes = fs::read(agent).expect("the agent's binary can be read");
     let object = objects(&bytes).last().copied().expect("the agent embeds a BPF object");
-    let tail = &bytes[object..];
-    let found = tail.windows(SOURCE.len()).position(|window| window == SOURCE);
-    let name = object + found.expect("the object has line information");
+    let source =
+        positions(&bytes[object..], SOURCE).first().map(|at| object + at).expect("the object has line information");
     // "main.rs" becomes "mein.rs".
-    let letter = name + SOURCE.len() - b"ain.rs".len();
+    let letter = source + SOURCE.len() - b"ain.rs".len();
     assert_eq!(bytes[letter], b'a');
     bytes[letter] = b'e';
+    let names = positions(&bytes, id.as_bytes());
+    assert!(!names.is_empty(), "the agent knows its program as {id}");
+    for name in names {
+        bytes[name] = if bytes[name] == b'0' { b'1' } else { b'0' };
+    }
     bytes
+}
+
+fn positions(bytes: &[u8], wanted: &[u8]) -> Vec<usize> {
+    let windows = bytes.windows(wanted.len()).enumerate();
+    windows.filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
 }
 
 fn objects(bytes: &[u8]) -> Vec<usize> {

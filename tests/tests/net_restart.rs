@@ -1,14 +1,18 @@
 //! The agent dies, comes back, is replaced: traffic does not notice, and what was remembered still is.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
 use lb_agent::pure::model::BackendState;
 use lb_agent::pure::snapshot::{Difference, Snapshot};
-use weir_tests::agent::{Agent, program};
+use lb_common::host::Host;
+use lb_common::maps::HOST;
+use weir_tests::agent::program;
 use weir_tests::client::held::Held;
 use weir_tests::client::load::{Load, RunningLoad};
 use weir_tests::lab::Family;
@@ -78,8 +82,8 @@ impl Traffic {
 
 /// Slots of some tuples that no one uses: they follow from the hash's secret.
 fn slots(scenario: &Scenario) -> Vec<Option<u32>> {
-    let vip = scenario.target().to_string();
-    (0..8).map(|n| scenario.agent.explain(&["tcp", &format!("192.0.2.{n}:4000{n}"), &vip]).slot).collect()
+    let clients = (0..8).map(|n| SocketAddr::new(scenario.lab.client_address(0, scenario.setup().family, n), 40_000));
+    clients.map(|client| scenario.agent.explain("tcp", client, scenario.target()).slot).collect()
 }
 
 #[test]
@@ -98,8 +102,6 @@ fn killed_under_load_it_adopts_what_is_pinned() {
 #[test]
 fn ended_in_order_it_leaves_the_packet_path_at_work() {
     let mut scenario = Setup::new(Mode::Nat, Family::V6).start();
-    scenario.agent.use_program(program());
-    // Tuples of `slots` are IPv4; this family shows what is not tied to them.
     let load = Load::endless(scenario.target(), 8).start(scenario.client());
     let held = Held::open(scenario.client(), scenario.target(), 200, &[]);
     scenario.agent.terminate();
@@ -114,10 +116,10 @@ fn ended_in_order_it_leaves_the_packet_path_at_work() {
 fn a_new_build_of_the_program_replaces_the_old_one_at_once() {
     let mut scenario = Setup::new(Mode::Nat, Family::V4).start();
     let newer = scenario.agent.config_path().with_file_name("lb-agent-newer");
-    fs::write(&newer, with_another_program(&program())).expect("the folder can be written to");
+    let old = scenario.agent.status().agent.program;
+    fs::write(&newer, with_another_program(&program(), &old)).expect("the folder can be written to");
     fs::set_permissions(&newer, fs::metadata(program()).expect("it exists").permissions()).expect("our own file");
     let traffic = Traffic::begin(&scenario);
-    let old = scenario.agent.status().agent.program;
     scenario.agent.use_program(newer);
     scenario.agent.kill();
     scenario.agent.launch();
@@ -168,15 +170,31 @@ fn what_the_operator_changed_outlives_the_agent() {
 }
 
 #[test]
-fn a_second_agent_on_the_same_pins_is_refused() {
-    let scenario = Setup::new(Mode::Nat, Family::V4).start();
-    let second = Agent::prepare(&scenario.lab.balancer, scenario.agent.settings().clone());
-    let text = second
-        .config_text()
-        .replace(&second.pin_dir().display().to_string(), &scenario.agent.pin_dir().display().to_string());
-    second.write_config_text(&text);
-    let output = second.refused_start();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("pin_dir"), "{}: {said}", output.status);
-    Load::new(scenario.target(), 200).run(scenario.client()).assert_all_ok("the first one goes on");
+fn an_incompatible_layout_is_refused_and_the_pins_are_kept() {
+    let mut scenario = Setup::new(Mode::Nat, Family::V4).start();
+    let held = Held::open(scenario.client(), scenario.target(), 100, &[]);
+    let load = Load::endless(scenario.target(), 4).start(scenario.client());
+    scenario.agent.kill();
+    let layout = relabel(&scenario, |layout| layout + 1);
+    let output = scenario.agent.refused_start();
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("layout"), "{}: {said}", output.status);
+    assert!(scenario.agent.pin_dir().join(HOST).exists(), "the pins are kept");
+    load.await_answers(200);
+    let _ = relabel(&scenario, |_| layout);
+    scenario.agent.launch();
+    assert!(scenario.agent.status().agent.adopted);
+    load.stop().assert_all_ok("a refused start");
+    held.check(scenario.client()).assert_unharmed("a refused start");
+}
+
+/// Changes the layout's number in the pinned maps; returns what it was.
+fn relabel(scenario: &Scenario, change: impl Fn(u32) -> u32) -> u32 {
+    let map = MapData::from_pin(scenario.agent.pin_dir().join(HOST)).expect("the host's record is pinned");
+    let mut map: Array<MapData, Host> = Map::Array(map).try_into().expect("it is an array of one record");
+    let mut host = map.get(&0, 0).expect("it can be read");
+    let was = host.abi_version;
+    host.abi_version = change(was);
+    map.set(0, host, 0).expect("it can be written");
+    was
 }

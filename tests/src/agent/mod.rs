@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lb_agent::pure::command::Reply;
 use lb_agent::pure::snapshot::{BackendStatus, Explanation, FlowRow, ServiceStatus, Snapshot};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -98,9 +99,18 @@ impl Agent {
         self.child = Some(self.machine.start(command));
     }
 
-    /// `lb-agent run` that is expected to refuse: waits for its end, at most ten seconds.
+    /// `lb-agent run` that is expected to refuse: waits for its end.
     pub fn refused_start(&self) -> Output {
         self.finish(self.command(&["run"]))
+    }
+
+    /// The same, started by another program: `wrapper` and its arguments come first (`setpriv --reuid 65534`).
+    pub fn refused_start_by(&self, wrapper: &[&str]) -> Output {
+        let (first, rest) = wrapper.split_first().expect("a program");
+        let plain = self.command(&["run"]);
+        let mut command = Command::new(first);
+        let _ = command.args(rest).arg(plain.get_program()).args(plain.get_args());
+        self.finish(command)
     }
 
     /// Another binary from the next start on.
@@ -186,13 +196,18 @@ impl Agent {
 
     /// `flow list --output json`.
     pub fn flows(&self) -> Vec<FlowRow> {
-        serde_json::from_str(&self.cli_ok(&["flow", "list", "--output", "json"])).expect("flow list prints JSON")
+        match self.reply(&["flow", "list"]) {
+            Reply::Flows(rows) => rows,
+            other => panic!("flow list answers {other:?}"),
+        }
     }
 
-    /// `explain --output json` with these arguments.
-    pub fn explain(&self, arguments: &[&str]) -> Explanation {
-        let arguments = [&["explain"], arguments, &["--output", "json"]].concat();
-        serde_json::from_str(&self.cli_ok(&arguments)).expect("explain prints JSON")
+    /// `explain --output json` of a packet.
+    pub fn explain(&self, protocol: &str, client: SocketAddr, vip: SocketAddr) -> Explanation {
+        match self.reply(&["explain", protocol, &client.to_string(), &vip.to_string()]) {
+            Reply::Explanation(explanation) => explanation,
+            other => panic!("explain answers {other:?}"),
+        }
     }
 
     /// Looks at `status` until `wanted` holds; panics after `limit`, showing the last one. Returns it, and how long it
@@ -252,6 +267,11 @@ impl Agent {
 
     fn log_path(&self) -> PathBuf {
         self.folder.join("agent.log")
+    }
+
+    fn reply(&self, arguments: &[&str]) -> Reply {
+        let text = self.cli_ok(&[arguments, &["--output", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("lb-agent {arguments:?} prints no JSON: {e}: {text}"))
     }
 
     fn answers(&self) -> bool {
