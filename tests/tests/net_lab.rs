@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use weir_tests::client::flood;
 use weir_tests::client::held::Held;
 use weir_tests::client::load::{Close, Load};
 use weir_tests::client::stream::Streams;
 use weir_tests::client::udp::Flows;
 use weir_tests::client::{Connection, Failure};
+use weir_tests::client::{echo, flood};
 use weir_tests::lab::{DefaultRoute, Family, Lab, Nics, Plan};
 use weir_tests::server::Server;
 
@@ -42,6 +42,8 @@ fn clients_reach_backends_through_one_nic_and_through_two() {
             assert_eq!((small.answered, small.lost, small.moved), (200, 0, 0), "{small:?}");
             let fragmented = Flows { target, flows: 10, datagrams: 5, size: 4_000 }.run(&lab.clients[0]);
             assert_eq!((fragmented.answered, fragmented.lost), (50, 0), "{fragmented:?}");
+            assert!(echo::answers(&lab.clients[0], target.ip(), b"echo"), "{family:?}");
+            assert!(!echo::answers(&lab.clients[0], lab.vip(family, 0), b"echo"), "{family:?}: nobody has a VIP here");
         }
         assert_eq!(server.requests(), 4_000);
         assert_eq!(server.datagrams(), 500);
