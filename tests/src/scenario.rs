@@ -29,6 +29,10 @@ pub const WEB: &str = "web";
 /// Name of the UDP service.
 pub const DNS: &str = "dns";
 
+/// Lines of `[service.health]`: a probe every 250 ms that may take as long, three of which must fail.
+pub const HEALTH: &str =
+    "kind = \"http\"\npath = \"/health\"\ninterval = \"250ms\"\ntimeout = \"250ms\"\nrise = 1\nfall = 3";
+
 /// Every backend has had its first probe by then, on a machine that is busy with other tests too.
 const ALL_UP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -83,8 +87,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Four equal backends, one client, maglev, full tracking; two interfaces in nat, one in l2dsr; a probe every 200 ms
-    /// that may take 500 ms, three of which must fail.
+    /// Four equal backends, one client, maglev, full tracking, probes by [`HEALTH`]; two interfaces in nat, one in l2dsr.
     pub fn new(mode: Mode, family: Family) -> Self {
         Self {
             mode,
@@ -97,9 +100,7 @@ impl Setup {
             select: "maglev",
             tracking: "full",
             udp: false,
-            health:
-                "kind = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 3"
-                    .into(),
+            health: HEALTH.into(),
             timeouts: String::new(),
             drain: String::new(),
             flow_table_entries: 100_000,

@@ -11,7 +11,7 @@ use weir_tests::client::held::Held;
 use weir_tests::client::load::Load;
 use weir_tests::client::udp::Flows;
 use weir_tests::lab::{DefaultRoute, Family, Lab, Nics, Plan};
-use weir_tests::scenario::{DNS, FAMILIES, SERVER_PORT, VIP_PORT, WEB};
+use weir_tests::scenario::{DNS, FAMILIES, HEALTH, SERVER_PORT, VIP_PORT, WEB};
 use weir_tests::server::Server;
 
 struct Host {
@@ -47,8 +47,7 @@ fn start(family: Family, xdp: &str) -> Host {
         select: "maglev",
         tracking: "full",
         backends,
-        health: "kind = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 3"
-            .into(),
+        health: HEALTH.into(),
         timeouts: String::new(),
         drain: String::new(),
     };

@@ -11,10 +11,10 @@ use weir_tests::lab::Family;
 use weir_tests::scenario::{Mode, Scenario, Setup};
 
 /// Between probes, as the configuration below says.
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(250);
 
 /// For one probe.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Failures that take a backend down.
 const FALL: u32 = 3;

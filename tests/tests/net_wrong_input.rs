@@ -51,7 +51,7 @@ fn wrong_configurations_are_named_by_file_line_and_remedy() {
         ("vip = \"10.20.0.100\"", "vip = \"10.20.0\"", &["10.20.0"]),
         ("address = \"10.30.0.22\"", "address = \"10.30.0.21\"", &["10.30.0.21"]),
         ("address = \"10.30.0.22\"", "address = \"fd30::22\"", &["fd30::22"]),
-        ("interval = \"200ms\"", "interval = \"fast\"", &["interval", "fast"]),
+        ("interval = \"250ms\"", "interval = \"fast\"", &["interval", "fast"]),
         ("tracking = \"full\"\n", "tracking = \"minimal\"\nsnat = true\n", &["snat", "full"]),
         ("[[service]]", "[[service", &["weir.toml"]),
     ];
@@ -108,7 +108,7 @@ fn an_interface_without_native_xdp_falls_back_and_says_so() {
     scenario.lab.balancer.ip("link add plain type bridge\nlink set plain up");
     scenario.agent.settings_mut().interfaces.push(("plain".into(), "native".into()));
     scenario.agent.write_config();
-    assert_refused(&scenario, &scenario.agent.refused_start(), FAILED, &["plain", "native", "generic"]);
+    assert_refused(&scenario, &scenario.agent.refused_start(), FAILED, &["plain", "native", "auto"]);
 
     scenario.agent.settings_mut().interfaces[2].1 = "auto".into();
     scenario.agent.write_config();

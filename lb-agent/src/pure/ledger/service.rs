@@ -255,10 +255,7 @@ impl Service {
         let mut is_untracked = false;
         for m in &mut self.members {
             m.flows = report.flows.get(&m.owner).copied().unwrap_or_default();
-            let before = std::mem::replace(
-                &mut m.counters,
-                report.counters.get(&m.owner).copied().unwrap_or_default(),
-            );
+            let before = std::mem::replace(&mut m.counters, report.counters.get(&m.owner).copied().unwrap_or_default());
             is_untracked |= before.refused < m.counters.refused || before.evicted < m.counters.evicted;
         }
         if is_untracked {
