@@ -282,6 +282,10 @@ impl Agent {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         let _ = command.args(arguments).arg("--config").arg(self.config_path());
+        if arguments != ["run"] {
+            // Verbs find the agent even where a test has spoilt the file.
+            let _ = command.arg("--api").arg(self.folder.join("agent.sock"));
+        }
         command
     }
 
