@@ -1,6 +1,6 @@
 //! The flow table's operations: find, enter, push out. Pure over [`Tables`], the same in the kernel and on the host.
 
-use crate::clock::Ticks;
+use crate::clock::{AHEAD_TICKS, Ticks};
 use crate::epoch::Place;
 use crate::flow::{FlowEntry, FlowKey, FlowState};
 use crate::host::Host;
@@ -138,14 +138,16 @@ pub fn push_out<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {
     let (Some(first), Some(second)) = (t.bucket(key.first(mask)), t.bucket(key.second(mask))) else {
         return Inserted::Refused;
     };
-    let (in_first, in_second) =
-        (most_expendable(first, what.idle_ticks, entry.time()), most_expendable(second, what.idle_ticks, entry.time()));
+    let (in_first, in_second) = (most_expendable(first, entry.time()), most_expendable(second, entry.time()));
     let use_second = in_second.score > in_first.score;
     let Victim { score, entry: victim } = if use_second { in_second } else { in_first };
-    if score == 0 {
-        return Inserted::Refused;
+    if score < SCORE_UNCONFIRMED {
+        let idle = SCORE_CONFIRMED + u32::from(AHEAD_TICKS) + u32::from(what.idle_ticks);
+        if score <= idle || !belongs(t, victim, what.service) {
+            return Inserted::Refused;
+        }
     }
-    if !victim.is_ended() && ((!victim.is_unconfirmed() && !belongs(t, victim, what.service)) || is_needed(t, victim)) {
+    if score < SCORE_ENDED && is_needed(t, victim) {
         return Inserted::Refused;
     }
     let done = if use_second { replace(second, victim, entry) } else { replace(first, victim, entry) };
@@ -162,12 +164,12 @@ struct Victim {
 }
 
 #[inline(always)]
-fn most_expendable<B: Bucket>(bucket: B, idle_ticks: u16, now: Ticks) -> Victim {
+fn most_expendable<B: Bucket>(bucket: B, now: Ticks) -> Victim {
     let mut victim = Victim { score: 0, entry: FlowEntry::FREE };
     let mut i = 0;
     while i < FLOW_BUCKET_ENTRIES {
         let entry = FlowEntry(bucket.load(i));
-        let score = expendability(entry, idle_ticks, now);
+        let score = expendability(entry, now);
         if score > victim.score {
             victim = Victim { score, entry };
         }
@@ -176,27 +178,23 @@ fn most_expendable<B: Bucket>(bucket: B, idle_ticks: u16, now: Ticks) -> Victim 
     victim
 }
 
-/// 0: may not go; otherwise the higher, the sooner.
+const SCORE_CONFIRMED: u32 = 1 << 16;
+const SCORE_UNCONFIRMED: u32 = 2 << 16;
+const SCORE_ENDED: u32 = 3 << 16;
+
+/// The class of each state, two bits a state from free to ended: 0, unconfirmed (2) twice, confirmed (1) thrice, ended (3).
+const CLASSES: u32 = 0b11_01_01_01_10_10_00;
+
+/// The higher, the sooner it may go; the class first, then the age (from [`AHEAD_TICKS`] up). No branch: the verifier would follow
+/// each way of each entry.
 #[inline(always)]
-fn expendability(e: FlowEntry, idle_ticks: u16, now: Ticks) -> u32 {
-    let age = now.since(e.time());
-    let class = if e.is_ended() {
-        3
-    } else if e.is_unconfirmed() {
-        2
-    } else if age > idle_ticks {
-        1
-    } else {
-        return 0;
-    };
-    class << 16 | u32::from(age)
+fn expendability(e: FlowEntry, now: Ticks) -> u32 {
+    let class = CLASSES >> (u32::from(e.state_number()) * 2) & 3;
+    class << 16 | u32::from(now.since_with_slack(e.time()))
 }
 
 #[inline(always)]
 fn is_needed<T: Tables>(t: &T, e: FlowEntry) -> bool {
-    if e.is_ended() {
-        return false;
-    }
     let Some(backend) = t.backend(e.owner()) else {
         return false;
     };
@@ -243,3 +241,6 @@ pub fn is_fresh(old: FlowEntry, owner: Owner, state: FlowState, now: Ticks, epoc
 }
 
 const _: () = assert!(NOBODY == 0, "a free entry has no owner");
+const _: () = assert!(CLASSES >> (FlowState::Ended as u32 * 2) == 3);
+const _: () = assert!(CLASSES >> (FlowState::Adopted as u32 * 2) & 3 == 2);
+const _: () = assert!(CLASSES >> (FlowState::Established as u32 * 2) & 3 == 1);

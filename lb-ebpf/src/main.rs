@@ -119,6 +119,11 @@ const fn action(returned: i64) -> i32 {
     returned as i32
 }
 
+/// What the kernel asks for before it lets a program call `bpf_fib_lookup` and its like.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,4 +1,23 @@
 //! The proof: harness for everything that needs root, network namespaces or real servers.
+//!
+//! Reading order of the packet bench: [`world`] (what the tables hold), [`rig`] (the real object), [`packet`] (what goes in).
+//! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
+//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once).
+//! Harness code panics where something goes wrong: a test has nobody to return an error to.
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    reason = "everything here panics when the machine does not do what the test needs; what clients meet is a Failure"
+)]
+
+pub mod agent;
+pub mod client;
+pub mod lab;
+pub mod measure;
+pub mod netns;
+pub mod object;
+pub mod scenario;
+pub mod server;
 
 pub mod world;
 pub mod rig;

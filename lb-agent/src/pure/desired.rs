@@ -10,7 +10,7 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
@@ -137,9 +137,12 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     if spec.forward == Forward::Nat {
         // Hairpin gives single flows one of our addresses even where the service as a whole does not.
         tables.host_flags |= if spec.snat { HOST_SNAT } else { HOST_SNAT | HOST_REPLIES };
-        spec.snat_addresses.iter().filter(|ip| !tables.locals.contains(&address(**ip))).for_each(|ip| {
-            let _ = tables.vips.entry(address(*ip)).or_insert(VipEntry { flags: 0 });
-        });
+        for ip in spec.snat_addresses.iter().map(|ip| address(*ip)) {
+            // Nobody else holds it: we answer for it, and replies to it are ours.
+            if tables.locals.insert(ip) {
+                let _ = tables.vips.insert(ip, VipEntry { flags: 0 });
+            }
+        }
     }
     for member in &service.members {
         add_member(tables, service, member, ledger, now);
@@ -159,6 +162,7 @@ fn add_member(tables: &mut Tables, service: &Service, member: &Member, ledger: &
         && let Some(interface) = ledger.network().interfaces.get(&ifindex)
     {
         let local = InterfaceEntry { mac: interface.mac, flags: INTERFACE_LOCAL };
+        tables.host_flags |= HOST_LOCAL_INTERFACES;
         let _ = tables.interfaces.entry(ifindex).or_insert(local);
     }
     if service.spec.forward == Forward::Nat {

@@ -1,4 +1,5 @@
-//! What the agent made on this host outside its pins, so that `unload` can take it away: mounts, directories, qdiscs.
+//! What the agent made on this host outside its pins, so that `unload` can take it away: mounts, directories, qdiscs,
+//! switches.
 //!
 //! One line each in `state_dir/leftovers`, written before a directory is made or a bpffs mounted: a crash in between leaves a note
 //! about nothing, which is harmless, and never a thing without a note. Mounts and qdiscs end with the boot: what has their name
@@ -16,6 +17,7 @@ use super::error::LoadError;
 const MOUNT: &str = "mount ";
 const DIRECTORY: &str = "directory ";
 const QDISC: &str = "qdisc ";
+const SYSCTL: &str = "sysctl ";
 const BOOT: &str = "boot ";
 
 /// The notes.
@@ -56,6 +58,24 @@ impl Leftovers {
     /// Interfaces that were given a clsact qdisc.
     pub(super) fn qdiscs(&self) -> Vec<String> {
         self.with(QDISC).map(str::to_owned).collect()
+    }
+
+    /// Switches that were set, and what they were before.
+    pub(super) fn sysctls(&self) -> Vec<(PathBuf, String)> {
+        self.with(SYSCTL)
+            .filter_map(|s| s.rsplit_once(' '))
+            .map(|(path, value)| (path.into(), value.to_owned()))
+            .collect()
+    }
+
+    /// Notes a switch and what it was.
+    pub(super) fn note_sysctl(&mut self, switch: &Path, value: &str) -> Result<(), LoadError> {
+        self.note(format!("{SYSCTL}{} {value}", switch.display()))
+    }
+
+    /// Strikes a switch out.
+    pub(super) fn forget_sysctl(&mut self, switch: &Path, value: &str) -> Result<(), LoadError> {
+        self.forget(&format!("{SYSCTL}{} {value}", switch.display()))
     }
 
     /// Notes a mount.

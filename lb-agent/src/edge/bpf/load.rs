@@ -13,6 +13,7 @@ use nix::net::if_::if_nametoindex;
 use super::attach::{self, Links, TcWay};
 use super::bpffs::{self, Hold, file_error};
 use super::error::{LoadError, errno};
+use super::forwarding;
 use super::host_record::HostRecord;
 use super::layout::{Sizes, shapes};
 use super::leftovers::Leftovers;
@@ -78,6 +79,7 @@ pub fn open(agent: &AgentConfig, interfaces: &[InterfaceConfig], build: &Build<'
     let mut leftovers = Leftovers::read(&agent.state_dir)?;
     bpffs::prepare(&agent.pin_dir, &mut leftovers)?;
     let pins_hold = Hold::take(&agent.pin_dir)?;
+    forwarding::enable(&mut leftovers)?;
     let pins = Pins::new(&agent.pin_dir);
     let wanted = Sizes::for_flows(agent.flow_table_entries, cpus()?);
     let found = pins.find(&wanted)?;
@@ -90,7 +92,8 @@ pub fn open(agent: &AgentConfig, interfaces: &[InterfaceConfig], build: &Build<'
                 // Nothing forwarded before, so nothing shall be half-done now. The first error is the one to tell.
                 drop(pins_hold);
                 let _told_already = pins.remove();
-                let _told_already = Leftovers::read(&agent.state_dir).map(|mut notes| bpffs::restore(&mut notes));
+                let _told_already = Leftovers::read(&agent.state_dir)
+                    .and_then(|mut notes| forwarding::restore(&mut notes).and_then(|()| bpffs::restore(&mut notes)));
             }
             Err(e)
         }

@@ -6,6 +6,7 @@
 mod load;
 mod privilege;
 mod bpffs;
+mod forwarding;
 mod leftovers;
 mod layout;
 mod pin;

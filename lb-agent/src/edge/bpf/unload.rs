@@ -5,6 +5,7 @@ use crate::config::AgentConfig;
 use super::bpffs::{self, Hold};
 use super::error::LoadError;
 use super::filter;
+use super::forwarding;
 use super::leftovers::Leftovers;
 use super::pin::Pins;
 
@@ -23,5 +24,6 @@ pub fn unload(agent: &AgentConfig) -> Result<(), LoadError> {
     }
     let mut leftovers = Leftovers::read(&agent.state_dir)?;
     filter::remove_all(&mut leftovers)?;
+    forwarding::restore(&mut leftovers)?;
     bpffs::restore(&mut leftovers)
 }
