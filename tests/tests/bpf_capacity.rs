@@ -39,11 +39,13 @@ fn sender(interface: &str) -> OwnedFd {
 
 /// The SYN that opens flow `n`.
 fn syn(n: u32) -> Vec<u8> {
-    let [a, b, c, d] = n.to_be_bytes();
+    let (address, port) = (n >> 16, n & 0xffff);
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
-    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 1, a, b]);
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+    frame.extend((0x0a01_0000 | address).to_be_bytes());
     frame.extend(VIP);
-    frame.extend([c, d, 0x1f, 0x40, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend((port << 16 | 8_000).to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
     frame
 }
 
