@@ -44,7 +44,7 @@ fn syn(n: u32) -> Vec<u8> {
     frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
     frame.extend((0x0a01_0000 | address).to_be_bytes());
     frame.extend(VIP);
-    frame.extend((port << 16 | 8_000).to_be_bytes());
+    frame.extend([port, 8_000].map(|p| u16::try_from(p).unwrap().to_be_bytes()).as_flattened());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
     frame
 }
