@@ -26,7 +26,7 @@ use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::decide::{Outcome, ingress};
-use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL};
+use lb_common::host::{HOST_LOCAL_INTERFACES, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
@@ -53,7 +53,7 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
     match out.verdict.fate() {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Drop => xdp_action::XDP_DROP,
-        Fate::Send if out.ifindex == frame.arrival().ifindex => xdp_action::XDP_TX,
+        Fate::Send if out.ifindex == frame.arrival().ifindex && !is_veth(&tables, out.ifindex) => xdp_action::XDP_TX,
         Fate::Send => leave(&out).cast_unsigned(),
     }
 }
@@ -63,6 +63,13 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
 fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
     matches!(tables.host(), Some(h) if h.flags & HOST_LOCAL_INTERFACES != 0)
         && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
+}
+
+/// An interface whose other end `XDP_TX` may not wake.
+#[inline(always)]
+fn is_veth(tables: &Maps, ifindex: u32) -> bool {
+    matches!(tables.host(), Some(h) if h.flags & HOST_VETH_INTERFACES != 0)
+        && matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_VETH != 0)
 }
 
 /// What XDP has left: local containers and VMs, and next hops that the kernel must resolve.
