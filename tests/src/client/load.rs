@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -46,6 +46,21 @@ pub struct Load {
     pub limit: Duration,
     /// Wait between two requests of one worker.
     pub pause: Duration,
+    /// Hears of every request when it has ended; `None`: the tally is enough.
+    pub watch: Option<mpsc::Sender<Request>>,
+}
+
+/// A request that has ended.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asked: 0 to `concurrency` - 1. A worker has one request at a time.
+    pub worker: usize,
+    /// When it began.
+    pub began: Instant,
+    /// When it was answered or had failed.
+    pub ended: Instant,
+    /// The server that answered.
+    pub outcome: Result<String, Failure>,
 }
 
 impl Load {
@@ -60,6 +75,7 @@ impl Load {
             close: Close::Client,
             limit: Duration::from_secs(5),
             pause: Duration::ZERO,
+            watch: None,
         }
     }
 
@@ -216,14 +232,20 @@ async fn work(load: Arc<Load>, shared: Arc<Shared>, worker: usize) -> Tally {
     let mut round = 0;
     while !shared.stop.load(Ordering::Relaxed) && shared.begun.fetch_add(1, Ordering::Relaxed) < load.requests {
         let began = Instant::now();
-        match request(&load, source(&load, worker, round)).await {
+        let outcome = request(&load, source(&load, worker, round)).await;
+        let ended = Instant::now();
+        if let Some(watch) = &load.watch {
+            // Whoever watched may have seen enough.
+            let _: Result<(), _> = watch.send(Request { worker, began, ended, outcome: outcome.clone() });
+        }
+        match outcome {
             Ok(backend) => {
                 tally.ok += 1;
                 *tally.shares.entry(backend).or_default() += 1;
-                tally.late += u64::from(began.elapsed() > LATE);
+                tally.late += u64::from(ended - began > LATE);
                 let _ = shared.answered.fetch_add(1, Ordering::Relaxed);
             }
-            Err(why) => tally.failed.push(Failed { began, ended: Instant::now(), why }),
+            Err(why) => tally.failed.push(Failed { began, ended, why }),
         }
         round += 1;
         if !load.pause.is_zero() {
