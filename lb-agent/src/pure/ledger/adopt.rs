@@ -77,9 +77,9 @@ fn members(observed: &Observed, id: ServiceId, slots: &[u32], now: Duration) -> 
         }
     }
     let serves = |owner: Owner| serves.get(usize::from(owner)) == Some(&true);
+    // Also those without flows or slots (down and silent, drained, disabled): their counters go on. What nobody wants any more
+    // was retired, and names no service.
     let of_service = observed.tables.backends.iter().filter(|(_, entry)| entry.service == id);
-    // Neither flows nor slots: its index may go. Were its backend wanted, it would get another.
-    let of_service = of_service.filter(|(owner, entry)| entry.is_alive() || serves(**owner));
     of_service.map(|(owner, entry)| member(*owner, entry, serves(*owner), now)).collect()
 }
 
