@@ -2,7 +2,8 @@
 //!
 //! Reading order of the packet bench: [`world`] (what the tables hold), [`rig`] (the real object), [`packet`] (what goes in).
 //! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
-//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once).
+//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once), [`demo`]
+//! (a story told with it).
 //! Harness code panics where something goes wrong: a test has nobody to return an error to.
 #![expect(
     clippy::missing_panics_doc,
@@ -12,6 +13,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod demo;
 pub mod lab;
 pub mod measure;
 pub mod netns;
