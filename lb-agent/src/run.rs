@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, AgentConfig, Config, Environment};
 use crate::edge::api::{self, Request};
-use crate::edge::bpf::{self, Build};
+use crate::edge::bpf::{self, Build, PacketPath};
 use crate::edge::dataplane::{DataPlane, Sweeper};
 use crate::edge::journal::{FileJournal, Journal};
 use crate::edge::{netlink, probe};
@@ -44,7 +44,7 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     let ends = Ends::default();
 
     let clock = Clock::new(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-    let (mut dataplane, mut sweeper) = (loaded.dataplane, loaded.sweeper);
+    let (mut dataplane, mut sweeper) = (PacketPath::new(loaded.dataplane, loaded.links), loaded.sweeper);
     let observed = dataplane.observe()?;
     let first = sweeper.sweep(&SweepRequest::default())?;
     let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, &first, clock.now())?;
