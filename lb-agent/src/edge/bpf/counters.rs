@@ -17,6 +17,7 @@ use super::pin::Pins;
 
 const WORDS: usize = size_of::<OwnerCounters>() / size_of::<u64>();
 const EXPIRED: usize = core::mem::offset_of!(OwnerCounters, expired) / size_of::<u64>();
+const LINGERED: usize = core::mem::offset_of!(OwnerCounters, lingered) / size_of::<u64>();
 
 /// The counters.
 #[derive(Debug)]
@@ -39,9 +40,11 @@ impl Counters {
         Ok(counters)
     }
 
-    /// A flow of this owner has ended by silence. Nobody else writes this word.
-    pub(super) fn add_expired(&self, owner: Owner) {
-        if let Some(word) = self.owners.value(usize::from(owner)).and_then(|record| record.get(EXPIRED)) {
+    /// A flow of this owner has ended by silence: in the middle, or after its client's FIN (`lingered`, DSR). Nobody else
+    /// writes these words.
+    pub(super) fn add_silent(&self, owner: Owner, lingered: bool) {
+        let word = if lingered { LINGERED } else { EXPIRED };
+        if let Some(word) = self.owners.value(usize::from(owner)).and_then(|record| record.get(word)) {
             let _before = word.fetch_add(1, Ordering::Relaxed);
         }
     }

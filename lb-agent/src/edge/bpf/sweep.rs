@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
-use lb_common::flow::FlowEntry;
+use lb_common::flow::{FlowEntry, FlowState};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS};
 use lb_common::maps;
 use lb_common::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry};
@@ -255,7 +255,10 @@ struct Walk<'a> {
 enum Fate {
     Keep(Judgement),
     /// Silence has ended it.
-    Expire,
+    Expire {
+        /// Behind DSR, after the client's FIN.
+        lingered: bool,
+    },
     /// Over, or to be deleted for another reason than silence.
     Delete,
 }
@@ -269,8 +272,8 @@ impl Walk<'_> {
             let Fate::Keep(judgement) = fate else {
                 match place.compare_exchange(entry.0, 0, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => {
-                        if matches!(fate, Fate::Expire) {
-                            self.counters.add_expired(entry.owner());
+                        if let Fate::Expire { lingered } = fate {
+                            self.counters.add_silent(entry.owner(), lingered);
                         }
                         return false;
                     }
@@ -295,7 +298,9 @@ impl Walk<'_> {
         let service = self.services.get(usize::from(info.service)).map_or(&UNKNOWN, |s| &s.entry);
         match judge(entry, self.now, service) {
             Judgement::Expire if entry.is_ended() => Fate::Delete,
-            Judgement::Expire => Fate::Expire,
+            Judgement::Expire => {
+                Fate::Expire { lingered: entry.state() == Some(FlowState::FinClient) && service.forward != FORWARD_NAT }
+            }
             judgement => Fate::Keep(judgement),
         }
     }
