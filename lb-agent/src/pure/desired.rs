@@ -10,7 +10,8 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED,
+    VIP_IS_BACKEND, VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
