@@ -158,10 +158,10 @@ fn same(hook: &str, frame: &[u8], kernel: Ran, host: &Ran) -> Ran {
     kernel
 }
 
-/// Bytes in hexadecimal, for frames that no parser can read.
+/// The headers in hexadecimal, for frames that no parser can read.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
+    bytes.iter().take(160).fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
         text
     })

@@ -27,7 +27,7 @@ const MTU: u16 = 1_500;
 
 const NETWORK: &str = "
 link set lo up
-link add wire index 77 type veth peer name far
+link add wire index 77 type veth peer name far index 78
 link set wire address 02:00:00:00:00:01 addrgenmode none mtu 1500
 link set far addrgenmode none
 link set far up
@@ -39,10 +39,10 @@ neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev wire nud permanent
 neigh add 2001:db8:9::fe lladdr 02:00:00:00:00:fe dev wire nud permanent
 neigh add 2001:db8:9::7 lladdr 02:00:00:00:00:07 dev wire nud permanent
 route add default via 192.0.2.254
-route add 100.64.0.0/10 via 192.0.2.254 mtu 1280
+route add 100.64.0.0/10 via 192.0.2.254 mtu lock 1280
 route add unreachable 198.51.100.0/24
 route add default via 2001:db8:9::fe
-route add 2001:db8:64::/48 via 2001:db8:9::fe mtu 1280
+route add 2001:db8:64::/48 via 2001:db8:9::fe mtu lock 1280
 route add unreachable 2001:db8:dead::/48
 ";
 
@@ -78,9 +78,24 @@ const ROUTES: &[(&str, u8, Way)] = &[
     ("2001:db8:9::fe", 128, Way::Gateway(MTU)),
 ];
 
-/// What the kernel answers in this namespace. `check_mtu`: XDP does, TC does not.
-pub fn route(query: &RouteQuery, check_mtu: bool) -> Route {
-    static PARSED: OnceLock<Vec<([u8; 16], u8, bool, Way)>> = OnceLock::new();
+/// Who asks for a route.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker {
+    /// XDP: by the length of the IP packet, so routes with an MTU of their own count.
+    Xdp,
+    /// TC: the kernel itself compares the frame of this length with the interface's MTU, and where the next hop is known alone.
+    Tc(usize),
+}
+
+/// Longest frame that the kernel forwards by an interface: its MTU, an Ethernet header and a tag.
+const FRAME: usize = MTU as usize + 14 + 4;
+
+/// Network in the shape of the slow tables, prefix length, whether it is IPv6, way.
+type Row = ([u8; 16], u8, bool, Way);
+
+/// What the kernel answers in this namespace.
+pub fn route(query: &RouteQuery, asker: Asker) -> Route {
+    static PARSED: OnceLock<Vec<Row>> = OnceLock::new();
     let routes = PARSED.get_or_init(|| {
         let parse = |text: &str| text.parse::<IpAddr>().expect("the list above");
         let prefix = |ip: IpAddr, len: u8| if ip.is_ipv4() { len + 96 } else { len };
@@ -101,7 +116,11 @@ pub fn route(query: &RouteQuery, check_mtu: bool) -> Route {
         Some(Way::OnLink) => (MTU, Route::Unresolved { ifindex: OTHER }),
         Some(Way::Nowhere) | None => return Route::None,
     };
-    if check_mtu && query.len > mtu { Route::TooBig } else { route }
+    let is_too_big = match asker {
+        Asker::Xdp => query.len > mtu,
+        Asker::Tc(frame) => frame > FRAME && matches!(route, Route::Known { .. }),
+    };
+    if is_too_big { Route::TooBig } else { route }
 }
 
 /// Moves this thread into the namespace and onto one CPU, the same for every thread of the process; returns its number.

@@ -19,7 +19,7 @@ use lb_common::stats::OwnerCounters;
 use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
 use lb_common::verdict::{Fate, Verdict};
 
-use crate::ground;
+use crate::ground::{self, Asker};
 use crate::rig::Ran;
 use crate::world::{NOW_NS, World};
 
@@ -60,7 +60,7 @@ pub struct Host {
     /// Counters per owner.
     pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
     cursors: RefCell<HashMap<u16, u32>>,
-    check_mtu: Cell<bool>,
+    asker: Cell<Asker>,
 }
 
 static NO_BACKEND: BackendEntry = BackendEntry {
@@ -94,13 +94,13 @@ impl Host {
             loads: RefCell::default(),
             counters: RefCell::default(),
             cursors: RefCell::default(),
-            check_mtu: Cell::new(true),
+            asker: Cell::new(Asker::Xdp),
         }
     }
 
     /// What the XDP program does with a frame that comes in by `ifindex`.
     pub fn run_xdp(&self, frame: &[u8], ifindex: u32) -> Ran {
-        self.check_mtu.set(true);
+        self.asker.set(Asker::Xdp);
         let is_local = self.is_local_interface(ifindex) == Some(true);
         if self.world.host.flags & HOST_LOCAL_INTERFACES != 0 && is_local {
             return Ran { action: action::XDP_PASS, verdict: Some(Verdict::PassToTc), frame: frame.to_vec() };
@@ -119,7 +119,7 @@ impl Host {
 
     /// What the TC program does with a frame that comes in by `ifindex`, if that interface's MAC address is all zeroes.
     pub fn run_tc(&self, frame: &[u8], ifindex: u32) -> Ran {
-        self.check_mtu.set(false);
+        self.asker.set(Asker::Tc(frame.len()));
         let is_others = frame[..6] != [0; 6] && frame[0] & 1 == 0;
         if is_others {
             return Ran { action: action::TC_UNSPEC, verdict: None, frame: frame.to_vec() };
@@ -304,7 +304,7 @@ impl<'a> Tables for &'a Host {
     }
 
     fn route(&self, query: &RouteQuery) -> Route {
-        ground::route(query, self.check_mtu.get())
+        ground::route(query, self.asker.get())
     }
 }
 

@@ -198,7 +198,7 @@ pub fn with_extensions(frame: &[u8], kinds: &[u8]) -> Vec<u8> {
         let rest = if *kind == 43 { [0; 6] } else { [1, 4, 0, 0, 0, 0] };
         let header = [&[frame[20], 0][..], &rest].concat();
         frame[20] = *kind;
-        frame.splice(54..54, header);
+        let _none = frame.splice(54..54, header);
     }
     set_v6_len(&mut frame);
     frame
@@ -308,7 +308,7 @@ pub fn read(frame: &[u8]) -> Result<Fields> {
             let h = ip.header();
             (IpAddr::from(h.source_addr()), IpAddr::from(h.destination_addr()), h.hop_limit(), ip.payload())
         }
-        _ => bail!("not IP"),
+        NetSlice::Arp(_) => bail!("not IP"),
     };
     let (src_port, dst_port, payload) = match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
