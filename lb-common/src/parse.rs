@@ -24,6 +24,8 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 /// Most IPv6 extension headers that are walked; more than any honest packet has.
 const MAX_EXTENSIONS: usize = 4;
 
+/// IPv6 hop-by-hop options.
+const EXTENSION_HOP_BY_HOP: u8 = 0;
 /// IPv6 fragment header.
 const EXTENSION_FRAGMENT: u8 = 44;
 
@@ -172,6 +174,10 @@ fn extensions<P: Packet>(p: &P, mut chain: Chain, end: usize) -> Option<Chain> {
         if !is_extension(chain.protocol) || matches!(chain.piece, Piece::Tail) {
             break;
         }
+        // Hop-by-hop options come first or not at all (RFC 8200, section 4.1).
+        if chain.protocol == EXTENSION_HOP_BY_HOP && n > 0 {
+            return None;
+        }
         let e = p.load::<8>(chain.l4)?;
         if chain.protocol == EXTENSION_FRAGMENT {
             let offset = u16::from_be_bytes([e[2], e[3]]);
@@ -199,7 +205,7 @@ fn extensions<P: Packet>(p: &P, mut chain: Chain, end: usize) -> Option<Chain> {
 /// Hop-by-hop, routing, fragment and destination options: what a packet may carry before its transport header.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, 0 | 43 | EXTENSION_FRAGMENT | 60)
+    matches!(protocol, EXTENSION_HOP_BY_HOP | 43 | EXTENSION_FRAGMENT | 60)
 }
 
 /// TCP (RFC 9293) or UDP (RFC 768) header of a packet that is no tail. `None`: another protocol, or too short.

@@ -1,26 +1,36 @@
-//! Loads the real object, unpinned, fills its maps from a [`World`], runs packets through it by BPF_PROG_TEST_RUN.
+//! The real object in the kernel, unpinned: fills its maps from a [`World`], runs packets through it by BPF_PROG_TEST_RUN.
+//!
+//! It is loaded once a process, because the verifier takes its time; a rig borrows it and starts with clean maps.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
+use lb_agent::object::OBJECT;
 use lb_common::backend::BackendEntry;
-use lb_common::endpoint::Address;
-use lb_common::flow::FlowBucket;
+use lb_common::clock::TIME_BITS;
+use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
+use lb_common::flow::{FlowBucket, FlowEntry};
+use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{MAX_OWNERS, RING_LEN};
 use lb_common::maps;
+use lb_common::reply::{
+    FragmentEntry, FragmentKey, ReplyEntry, SNAT_ENDED, SnatForwardEntry, SnatForwardKey, SnatReverseEntry,
+    SnatReverseKey,
+};
 use lb_common::schedule::Schedule;
+use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 use lb_common::verdict::{VERDICTS, Verdict};
 
+use crate::ground;
 use crate::world::{BUCKETS, EPOCH_WORDS, NOW_NS, World};
 
-/// What the kernel did with a packet.
+/// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// The program's return value.
@@ -31,72 +41,239 @@ pub struct Ran {
     pub frame: Vec<u8>,
 }
 
-/// The programs in the kernel.
+/// The programs in the kernel, for one test at a time.
 pub struct Rig {
+    kernel: MutexGuard<'static, Option<Kernel>>,
+}
+
+type RingMap = Array<MapData, [u32; RING_LEN]>;
+
+struct Kernel {
     ebpf: Ebpf,
-    cpus: u32,
+    /// CPU that every packet runs on.
+    cpu: u32,
+    rings: HashMap<u16, RingMap>,
     verdicts: [u64; VERDICTS],
+    /// Owners and services of earlier tests, whose records must be cleared.
+    owners: BTreeSet<Owner>,
+    services: BTreeSet<u16>,
 }
 
-/// The object: `WEIR_OBJECT` names one, otherwise it is built here.
-fn object() -> Result<&'static [u8]> {
-    static OBJECT: OnceLock<std::result::Result<Vec<u8>, String>> = OnceLock::new();
-    OBJECT
-        .get_or_init(|| {
-            let path = match std::env::var_os("WEIR_OBJECT") {
-                Some(path) => PathBuf::from(path),
-                None => build().map_err(|e| format!("{e:#}"))?,
-            };
-            std::fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
-        })
-        .as_deref()
-        .map_err(|e| anyhow!("{e}"))
-}
-
-fn build() -> Result<PathBuf> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = root.join("target/bpf-rig");
-    let status = Command::new("cargo")
-        .current_dir(root.join("lb-ebpf"))
-        .args(["build", "--quiet", "--release", "-Zbuild-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
-        .arg(&target)
-        .env("RUSTC", "/usr/bin/rustc")
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Cdebuginfo=2 -Ctarget-cpu=v3 -Clink-arg=--btf")
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .status()
-        .context("cannot start cargo")?;
-    if !status.success() {
-        bail!("lb-ebpf does not build ({status})");
-    }
-    Ok(target.join("bpfel-unknown-none/release/weir"))
-}
+static KERNEL: Mutex<Option<Kernel>> = Mutex::new(None);
 
 impl Rig {
-    /// Loads both programs and fills the maps.
+    /// Both programs, with maps that hold nothing but the world's tables. Waits until no other test of the process has them.
     pub fn load(world: &World) -> Result<Self> {
-        let cpus = u32::try_from(std::thread::available_parallelism()?.get())?.max(possible_cpus()?);
-        let owners = u32::try_from(MAX_OWNERS)?;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(maps::FLOWS, BUCKETS)
-            .map_max_entries(maps::EPOCHS, EPOCH_WORDS)
-            .map_max_entries(maps::COUNTERS, owners * cpus)
-            .map_max_entries(maps::VERDICTS, cpus)
-            .override_global("AYA_LOG_LEVEL", &0_u8, true)
-            .override_global("FIXED_CLOCK_NS", &NOW_NS, true)
-            .load(object()?)?;
-        let xdp: &mut Xdp = ebpf.program_mut(maps::PROGRAM_INGRESS).context("no XDP program")?.try_into()?;
-        xdp.load().context("the verifier refuses the XDP program")?;
-        let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
-        tc.load().context("the verifier refuses the TC program")?;
-        let mut rig = Self { ebpf, cpus, verdicts: [0; VERDICTS] };
+        let cpu = ground::enter();
+        let mut kernel = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+        if kernel.is_none() {
+            *kernel = Some(Kernel::load(cpu)?);
+        }
+        let mut rig = Self { kernel };
+        rig.kernel().clear()?;
         rig.fill(world)?;
         Ok(rig)
     }
 
-    /// Writes the world's tables. Rings are created anew.
+    fn kernel(&mut self) -> &mut Kernel {
+        self.kernel.as_mut().expect("loaded above")
+    }
+
+    /// Writes the world's tables over those that are there.
     pub fn fill(&mut self, world: &World) -> Result<()> {
-        self.array::<lb_common::host::Host>(maps::HOST)?.set(0, world.host, 0)?;
+        self.kernel().fill(world)
+    }
+
+    /// Runs a frame through the XDP program, as if it had come in by `ifindex`.
+    pub fn run_xdp(&mut self, frame: &[u8], ifindex: u32) -> Result<Ran> {
+        let kernel = self.kernel();
+        let program: &Xdp = kernel.ebpf.program(maps::PROGRAM_INGRESS).context("no XDP program")?.try_into()?;
+        let mut out = vec![0; frame.len() + 256];
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut context = [0_u8; 24];
+        context[4..8].copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
+        context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        options.ctx_in = Some(&context);
+        let result = program.test_run(options)?;
+        out.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Ran { action: result.return_value, verdict: kernel.moved()?, frame: out })
+    }
+
+    /// Runs a frame through the TC program, as if it had come in by loopback.
+    pub fn run_tc(&mut self, frame: &[u8]) -> Result<Ran> {
+        let kernel = self.kernel();
+        let program: &SchedClassifier =
+            kernel.ebpf.program(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
+        let mut out = vec![0; frame.len() + 256];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        let result = program.test_run(options)?;
+        out.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Ran { action: result.return_value, verdict: kernel.moved()?, frame: out })
+    }
+
+    /// Counters of an owner.
+    pub fn counters(&mut self, owner: Owner) -> Result<OwnerCounters> {
+        let record = self.kernel().record(owner)?;
+        Ok(self.kernel().array::<OwnerCounters>(maps::COUNTERS)?.get(&record, 0)?)
+    }
+
+    /// Flows of an owner, as least_conn counts them.
+    pub fn load_of(&mut self, owner: Owner) -> Result<u64> {
+        Ok(self.kernel().array::<u64>(maps::LOADS)?.get(&u32::from(owner), 0)?)
+    }
+
+    /// The flow table, every place of it.
+    pub fn flows(&mut self) -> Result<Vec<u64>> {
+        let array = self.kernel().array::<FlowBucket>(maps::FLOWS)?;
+        let mut entries = Vec::new();
+        for bucket in 0..BUCKETS {
+            entries.extend(array.get(&bucket, 0)?);
+        }
+        Ok(entries)
+    }
+
+    /// The epoch bitmap.
+    pub fn epochs(&mut self) -> Result<Vec<u64>> {
+        let array = self.kernel().array::<u64>(maps::EPOCHS)?;
+        (0..EPOCH_WORDS).map(|word| Ok(array.get(&word, 0)?)).collect()
+    }
+
+    /// snat's mappings, towards backends and back.
+    pub fn snat(&mut self) -> Result<SnatTables> {
+        let forward = entries(&self.kernel().hash(maps::SNAT_FORWARD)?)?;
+        Ok((forward, entries(&self.kernel().hash(maps::SNAT_REVERSE)?)?))
+    }
+
+    /// Datagrams in pieces.
+    pub fn fragments(&mut self) -> Result<HashMap<FragmentKey, FragmentEntry>> {
+        entries(&self.kernel().hash(maps::FRAGMENTS)?)
+    }
+
+    /// Replaces a place of the flow table.
+    pub fn set_flow(&mut self, place: usize, entry: u64) -> Result<()> {
+        let bucket = u32::try_from(place / 8)?;
+        let mut array = self.kernel().array::<FlowBucket>(maps::FLOWS)?;
+        let mut entries = array.get(&bucket, 0)?;
+        entries[place % 8] = entry;
+        Ok(array.set(bucket, entries, 0)?)
+    }
+
+    /// Enters a datagram in pieces.
+    pub fn set_fragment(&mut self, key: &FragmentKey, entry: &FragmentEntry) -> Result<()> {
+        Ok(self.kernel().hash::<FragmentKey, FragmentEntry>(maps::FRAGMENTS)?.insert(key, entry, 0)?)
+    }
+
+    /// Lets everything that has a time grow older by `ticks`; the clock itself stands still.
+    pub fn age(&mut self, ticks: u16) -> Result<()> {
+        let kernel = self.kernel();
+        let mut flows = kernel.array::<FlowBucket>(maps::FLOWS)?;
+        for bucket in 0..BUCKETS {
+            let old = flows.get(&bucket, 0)?;
+            if old != FlowBucket::default() {
+                flows.set(bucket, old.map(|entry| older_flow(entry, ticks)), 0)?;
+            }
+        }
+        let mut snat: BpfHashMap<_, SnatForwardKey, SnatForwardEntry> = kernel.hash(maps::SNAT_FORWARD)?;
+        for (key, entry) in entries(&snat)? {
+            snat.insert(key, older_snat(entry, ticks), 0)?;
+        }
+        let mut fragments: BpfHashMap<_, FragmentKey, FragmentEntry> = kernel.hash(maps::FRAGMENTS)?;
+        for (key, entry) in entries(&fragments)? {
+            fragments.insert(key, older_fragment(entry, ticks), 0)?;
+        }
+        kernel.clear_epochs()
+    }
+}
+
+/// snat's mappings, towards backends and back.
+pub type SnatTables = (HashMap<SnatForwardKey, SnatForwardEntry>, HashMap<SnatReverseKey, SnatReverseEntry>);
+
+/// A flow entry, `ticks` older.
+pub fn older_flow(entry: u64, ticks: u16) -> u64 {
+    const SHIFT: u32 = 64 - TIME_BITS;
+    if FlowEntry(entry).is_free() { 0 } else { entry.wrapping_sub(u64::from(ticks) << SHIFT) }
+}
+
+/// A mapping, `ticks` older.
+pub fn older_snat(entry: SnatForwardEntry, ticks: u16) -> SnatForwardEntry {
+    SnatForwardEntry { time: entry.time & SNAT_ENDED | older(entry.time, ticks), ..entry }
+}
+
+/// A datagram in pieces, `ticks` older.
+pub fn older_fragment(entry: FragmentEntry, ticks: u16) -> FragmentEntry {
+    FragmentEntry { time: older(entry.time, ticks), ..entry }
+}
+
+fn older(time: u16, ticks: u16) -> u16 {
+    time.wrapping_sub(ticks) & ((1 << TIME_BITS) - 1)
+}
+
+impl Kernel {
+    fn load(cpu: u32) -> Result<Self> {
+        let cpus = u32::try_from(aya::util::nr_cpus().map_err(|(what, e)| anyhow!("{what}: {e}"))?)?;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(maps::FLOWS, BUCKETS)
+            .map_max_entries(maps::EPOCHS, EPOCH_WORDS)
+            .map_max_entries(maps::COUNTERS, u32::try_from(MAX_OWNERS)? * cpus)
+            .map_max_entries(maps::VERDICTS, cpus)
+            .override_global("AYA_LOG_LEVEL", &0_u8, true)
+            .override_global("FIXED_CLOCK_NS", &NOW_NS, true)
+            .load(OBJECT)?;
+        let xdp: &mut Xdp = ebpf.program_mut(maps::PROGRAM_INGRESS).context("no XDP program")?.try_into()?;
+        xdp.load().context("the verifier refuses the XDP program")?;
+        let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
+        tc.load().context("the verifier refuses the TC program")?;
+        let (owners, services) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { ebpf, cpu, rings: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        clear(self.hash::<EndpointV4, ServiceEntry>(maps::SERVICES_V4)?)?;
+        clear(self.hash::<EndpointV6, ServiceEntry>(maps::SERVICES_V6)?)?;
+        clear(self.hash::<Address, VipEntry>(maps::VIPS)?)?;
+        clear(self.hash::<u32, InterfaceEntry>(maps::INTERFACES)?)?;
+        clear(self.hash::<EndpointV4, ReplyEntry>(maps::REPLIES_V4)?)?;
+        clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
+        clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
+        clear(self.hash::<SnatForwardKey, SnatForwardEntry>(maps::SNAT_FORWARD)?)?;
+        clear(self.hash::<SnatReverseKey, SnatReverseEntry>(maps::SNAT_REVERSE)?)?;
+        clear(self.hash::<FragmentKey, FragmentEntry>(maps::FRAGMENTS)?)?;
+        for owner in std::mem::take(&mut self.owners) {
+            let record = self.record(owner)?;
+            self.array(maps::BACKENDS)?.set(u32::from(owner), BackendEntry::default(), 0)?;
+            self.array(maps::LOADS)?.set(u32::from(owner), 0_u64, 0)?;
+            self.array(maps::COUNTERS)?.set(record, OwnerCounters::default(), 0)?;
+        }
+        for service in std::mem::take(&mut self.services) {
+            let map = self.ebpf.map_mut(maps::CURSORS).context("no map CURSORS")?;
+            let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
+            let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(service), 0)?.len()])?;
+            cursors.set(u32::from(service), zero, 0)?;
+        }
+        let mut flows = self.array::<FlowBucket>(maps::FLOWS)?;
+        for bucket in 0..BUCKETS {
+            flows.set(bucket, FlowBucket::default(), 0)?;
+        }
+        self.clear_epochs()?;
+        let _before = self.moved()?;
+        Ok(())
+    }
+
+    fn clear_epochs(&mut self) -> Result<()> {
+        let mut epochs = self.array::<u64>(maps::EPOCHS)?;
+        for word in 0..EPOCH_WORDS {
+            epochs.set(word, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, world: &World) -> Result<()> {
+        self.array::<Host>(maps::HOST)?.set(0, world.host, 0)?;
         insert_all(self.hash(maps::SERVICES_V4)?, world.services_v4.iter())?;
         insert_all(self.hash(maps::SERVICES_V6)?, world.services_v6.iter())?;
         insert_all(self.hash(maps::VIPS)?, world.vips.iter())?;
@@ -113,90 +290,34 @@ impl Rig {
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
+        self.owners.extend(world.backends.keys());
+        self.services.extend(world.rings.keys());
         Ok(())
     }
 
-    /// Gives a service a ring.
-    pub fn set_ring(&mut self, service: u16, ring: &[u32; RING_LEN]) -> Result<()> {
-        let mut inner = Array::<MapData, [u32; RING_LEN]>::create(1, MMAPABLE)?;
-        inner.set(0, ring, 0)?;
+    /// Gives a service a ring; one that it has already is changed in place.
+    fn set_ring(&mut self, service: u16, slots: &[u32; RING_LEN]) -> Result<()> {
+        if let Some(ring) = self.rings.get_mut(&service) {
+            return Ok(ring.set(0, slots, 0)?);
+        }
+        let mut ring = RingMap::create(1, MMAPABLE)?;
+        ring.set(0, slots, 0)?;
         let map = self.ebpf.map_mut(maps::RINGS).context("no map RINGS")?;
-        let mut rings = ArrayOfMaps::<&mut MapData, Array<MapData, [u32; RING_LEN]>>::try_from(map)?;
-        rings.set(u32::from(service), &inner, 0)?;
+        let mut rings = ArrayOfMaps::<&mut MapData, RingMap>::try_from(map)?;
+        rings.set(u32::from(service), &ring, 0)?;
+        let _none = self.rings.insert(service, ring);
         Ok(())
     }
 
-    /// Runs a frame through the XDP program, as if it had come in by `ifindex`.
-    pub fn run_xdp(&mut self, frame: &[u8], ifindex: u32) -> Result<Ran> {
-        let program: &Xdp = self.ebpf.program(maps::PROGRAM_INGRESS).context("no XDP program")?.try_into()?;
-        let mut out = vec![0; frame.len() + 256];
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let mut context = [0_u8; 24];
-        context[4..8].copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
-        context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.ctx_in = Some(&context);
-        let result = program.test_run(options)?;
-        out.truncate(usize::try_from(result.data_size_out)?);
-        Ok(Ran { action: result.return_value, verdict: self.moved()?, frame: out })
-    }
-
-    /// Runs a frame through the TC program, as if it had come in by loopback.
-    pub fn run_tc(&mut self, frame: &[u8]) -> Result<Ran> {
-        let program: &SchedClassifier = self.ebpf.program(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
-        let mut out = vec![0; frame.len() + 256];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        let result = program.test_run(options)?;
-        out.truncate(usize::try_from(result.data_size_out)?);
-        Ok(Ran { action: result.return_value, verdict: self.moved()?, frame: out })
-    }
-
-    /// Counters of an owner, over all CPUs.
-    pub fn counters(&mut self, owner: Owner) -> Result<OwnerCounters> {
-        let cpus = self.cpus;
-        let array = self.array::<OwnerCounters>(maps::COUNTERS)?;
-        let mut sum = OwnerCounters::default();
-        for cpu in 0..cpus {
-            let one = array.get(&(cpu * u32::try_from(MAX_OWNERS)? + u32::from(owner)), 0)?;
-            sum.packets += one.packets;
-            sum.bytes += one.bytes;
-            sum.messages += one.messages;
-            sum.reply_packets += one.reply_packets;
-            sum.reply_bytes += one.reply_bytes;
-            sum.opened += one.opened;
-            sum.confirmed += one.confirmed;
-            sum.closed += one.closed;
-            sum.reset += one.reset;
-            sum.refused += one.refused;
-            sum.evicted += one.evicted;
-        }
-        Ok(sum)
-    }
-
-    /// Every entry of the flow table that is not free, in order.
-    pub fn flows(&mut self) -> Result<Vec<u64>> {
-        let array = self.array::<FlowBucket>(maps::FLOWS)?;
-        let mut entries = Vec::new();
-        for bucket in 0..BUCKETS {
-            entries.extend(array.get(&bucket, 0)?.into_iter().filter(|e| *e != 0));
-        }
-        Ok(entries)
+    /// Index of this CPU's record of an owner.
+    fn record(&self, owner: Owner) -> Result<u32> {
+        Ok(self.cpu * u32::try_from(MAX_OWNERS)? + u32::from(owner))
     }
 
     /// The verdict whose counter has moved since the last call.
     fn moved(&mut self) -> Result<Option<Verdict>> {
-        let cpus = self.cpus;
-        let array = self.array::<VerdictCounters>(maps::VERDICTS)?;
-        let mut now = [0; VERDICTS];
-        for cpu in 0..cpus {
-            for (sum, n) in now.iter_mut().zip(array.get(&cpu, 0)?.packets) {
-                *sum += n;
-            }
-        }
+        let cpu = self.cpu;
+        let now = self.array::<VerdictCounters>(maps::VERDICTS)?.get(&cpu, 0)?.packets;
         let verdict = Verdict::ALL.iter().copied().find(|v| now[*v as usize] != self.verdicts[*v as usize]);
         self.verdicts = now;
         Ok(verdict)
@@ -207,25 +328,37 @@ impl Rig {
         Array::try_from(map).with_context(|| format!("map {name}"))
     }
 
-    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, V>> {
+    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<BpfHashMap<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
-        HashMap::try_from(map).with_context(|| format!("map {name}"))
+        BpfHashMap::try_from(map).with_context(|| format!("map {name}"))
     }
 }
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
-fn possible_cpus() -> Result<u32> {
-    Ok(u32::try_from(aya::util::nr_cpus().map_err(|(what, e)| anyhow!("{what}: {e}"))?)?)
-}
-
 fn insert_all<'a, K: Pod, V: Pod>(
-    mut map: HashMap<&mut MapData, K, V>,
+    mut map: BpfHashMap<&mut MapData, K, V>,
     entries: impl Iterator<Item = (&'a K, &'a V)>,
 ) -> Result<()> {
     for (key, value) in entries {
         map.insert(key, value, 0)?;
+    }
+    Ok(())
+}
+
+fn entries<K, V>(map: &BpfHashMap<&mut MapData, K, V>) -> Result<HashMap<K, V>>
+where
+    K: Pod + Eq + std::hash::Hash,
+    V: Pod,
+{
+    map.iter().map(|entry| Ok(entry?)).collect()
+}
+
+fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
+    let keys = map.keys().collect::<std::result::Result<Vec<K>, _>>()?;
+    for key in keys {
+        map.remove(&key)?;
     }
     Ok(())
 }

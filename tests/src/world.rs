@@ -1,12 +1,12 @@
 //! A table set in plain values: what both worlds, the kernel's maps and the host's memory, are filled with.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::ABI_VERSION;
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::host::{HOST_REPLIES, Host, InterfaceEntry, VipEntry};
+use lb_common::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry};
 use lb_common::limits::{RING_LEN, RING_SIZE, SCHEDULE_TURNS};
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::schedule::Schedule;
@@ -74,7 +74,7 @@ pub struct World {
     /// VIPs and nat backends.
     pub vips: HashMap<Address, VipEntry>,
     /// This host's addresses.
-    pub locals: Vec<Address>,
+    pub locals: HashSet<Address>,
     /// Interfaces.
     pub interfaces: HashMap<u32, InterfaceEntry>,
     /// nat replies, IPv4.
@@ -103,7 +103,7 @@ impl Default for World {
             backends: HashMap::new(),
             schedules: HashMap::new(),
             vips: HashMap::new(),
-            locals: Vec::new(),
+            locals: HashSet::new(),
             interfaces: HashMap::from([
                 (WIRE, InterfaceEntry { mac: OUR_MAC, flags: 0 }),
                 (OTHER, InterfaceEntry { mac: OUR_MAC, flags: 0 }),
@@ -150,7 +150,47 @@ pub fn backend_entry(owner: Owner, service: u16, addr: IpAddr, port: u16) -> Bac
     }
 }
 
+/// Reads `address:port`.
+pub fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
+}
+
 impl World {
+    /// Enters a service at `vip`, with `backends` as owner and address. Returns itself, so that worlds can be written in one go.
+    pub fn pool(mut self, vip: &str, protocol: u8, entry: ServiceEntry, backends: &[(Owner, &str)]) -> Self {
+        let owners = backends.iter().map(|(owner, _)| *owner).collect();
+        let service = Service { vip: at(vip).ip(), port: at(vip).port(), protocol, entry, owners };
+        let entries: Vec<_> = backends
+            .iter()
+            .map(|(owner, addr)| (*owner, backend_entry(*owner, entry.id, at(addr).ip(), at(addr).port())))
+            .collect();
+        self.add(&service, &entries);
+        self
+    }
+
+    /// Gives every backend in `owners` a source address of ours that its flows get.
+    pub fn lend(mut self, owners: &[Owner], snat: IpAddr) -> Self {
+        for owner in owners {
+            self.backend(*owner).snat_addr = address(snat);
+        }
+        let _known = self.locals.insert(address(snat));
+        self.host.flags |= HOST_SNAT;
+        self
+    }
+
+    /// A backend, to be changed.
+    pub fn backend(&mut self, owner: Owner) -> &mut BackendEntry {
+        self.backends.get_mut(&owner).expect("the backend is in the world")
+    }
+
+    /// Changes every slot of a ring.
+    pub fn turn_ring(&mut self, service: u16, change: impl Fn(Slot) -> Slot) {
+        let ring = self.rings.get_mut(&service).expect("the service is in the world");
+        for slot in ring.iter_mut().take(RING_SIZE) {
+            *slot = change(Slot(*slot)).0;
+        }
+    }
+
     /// Enters a service whose pool shares the ring in turn, its VIP, its backends and, in nat without snat, their replies.
     pub fn add(&mut self, service: &Service, backends: &[(Owner, BackendEntry)]) {
         let port = service.port.to_be_bytes();
@@ -165,6 +205,9 @@ impl World {
             }
         }
         let _old = self.vips.insert(address(service.vip), VipEntry { flags: 0 });
+        if service.port == 0 {
+            self.host.flags |= HOST_ANY_PORT;
+        }
         let mut ring = Box::new([0; RING_LEN]);
         for (i, slot) in ring.iter_mut().take(RING_SIZE).enumerate() {
             *slot = match service.owners.len() {
@@ -183,6 +226,7 @@ impl World {
             let _old = self.backends.insert(*owner, *backend);
             if service.entry.forward == FORWARD_NAT && service.entry.flags & SERVICE_SNAT == 0 {
                 self.add_reply(service, *owner, backend);
+                let _old = self.vips.entry(backend.addr).or_insert(VipEntry { flags: VIP_IS_BACKEND });
             }
         }
     }

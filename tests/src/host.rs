@@ -1,0 +1,359 @@
+//! The host twin: the same decision core over tables in plain memory, and the shell around it said again in a few lines.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use lb_common::backend::BackendEntry;
+use lb_common::clock::Ticks;
+use lb_common::decide::{Outcome, Work, ingress};
+use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
+use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE};
+use lb_common::packet::{Arrival, Packet};
+use lb_common::reply::{
+    FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
+};
+use lb_common::service::ServiceEntry;
+use lb_common::slot::{NOBODY, Owner, Slot};
+use lb_common::stats::OwnerCounters;
+use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
+use lb_common::verdict::{Fate, Verdict};
+
+use crate::ground::{self, Asker};
+use crate::rig::Ran;
+use crate::world::{NOW_NS, World};
+
+/// Actions of XDP and TC as the kernel numbers them.
+pub mod action {
+    /// `XDP_DROP`.
+    pub const XDP_DROP: u32 = 1;
+    /// `XDP_PASS`.
+    pub const XDP_PASS: u32 = 2;
+    /// `XDP_TX`.
+    pub const XDP_TX: u32 = 3;
+    /// `XDP_REDIRECT`.
+    pub const XDP_REDIRECT: u32 = 4;
+    /// `TC_ACT_UNSPEC`.
+    pub const TC_UNSPEC: u32 = u32::MAX;
+    /// `TC_ACT_SHOT`.
+    pub const TC_SHOT: u32 = 2;
+    /// `TC_ACT_REDIRECT`.
+    pub const TC_REDIRECT: u32 = 7;
+}
+
+/// Tables in plain memory. One CPU, so a cell does where the kernel needs an atomic.
+pub struct Host {
+    /// What the agent has written.
+    pub world: World,
+    /// The flow table.
+    pub flows: Vec<Cell<u64>>,
+    /// The epoch bitmap.
+    pub epochs: Vec<Cell<u64>>,
+    /// snat, towards backends.
+    pub snat_forward: RefCell<HashMap<SnatForwardKey, SnatForwardEntry>>,
+    /// snat, back from backends. Entries are leaked: [`Tables`] lends them out, and a test's memory is its process's.
+    pub snat_reverse: RefCell<HashMap<SnatReverseKey, &'static SnatReverseEntry>>,
+    /// Datagrams in pieces; leaked likewise.
+    pub fragments: RefCell<HashMap<FragmentKey, &'static FragmentEntry>>,
+    /// Flows per owner.
+    pub loads: RefCell<HashMap<Owner, u64>>,
+    /// Counters per owner.
+    pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
+    cursors: RefCell<HashMap<u16, u32>>,
+    asker: Cell<Asker>,
+}
+
+static NO_BACKEND: BackendEntry = BackendEntry {
+    dst_mac: [0; 6],
+    flags: 0,
+    src_mac: [0; 6],
+    service: 0,
+    addr: Address([0; 16]),
+    ifindex: 0,
+    port: [0; 2],
+    link_prefix: 0,
+    zero: 0,
+    snat_addr: Address([0; 16]),
+    weight: 0,
+    mtu: 0,
+    zero2: 0,
+};
+
+impl Host {
+    /// A host whose tables are the world's and whose flow table is empty.
+    pub fn new(world: World) -> Self {
+        let buckets = world.host.flow_mask as usize + 1;
+        let words = world.host.epoch_mask as usize + 1;
+        Self {
+            world,
+            flows: vec![Cell::new(0); buckets * FLOW_BUCKET_ENTRIES],
+            epochs: vec![Cell::new(0); words],
+            snat_forward: RefCell::default(),
+            snat_reverse: RefCell::default(),
+            fragments: RefCell::default(),
+            loads: RefCell::default(),
+            counters: RefCell::default(),
+            cursors: RefCell::default(),
+            asker: Cell::new(Asker::Xdp),
+        }
+    }
+
+    /// What the XDP program does with a frame that comes in by `ifindex`.
+    pub fn run_xdp(&self, frame: &[u8], ifindex: u32) -> Ran {
+        self.asker.set(Asker::Xdp);
+        let is_local = self.is_local_interface(ifindex) == Some(true);
+        if self.world.host.flags & HOST_LOCAL_INTERFACES != 0 && is_local {
+            return Ran { action: action::XDP_PASS, verdict: Some(Verdict::PassToTc), frame: frame.to_vec() };
+        }
+        let mut wire = Wire { bytes: frame.to_vec(), arrival: Arrival { ifindex, keeps_books: true } };
+        let out = ingress(&mut wire, &self, &mut Work::default());
+        self.count(&out);
+        let action = match out.verdict.fate() {
+            Fate::Pass => action::XDP_PASS,
+            Fate::Drop => action::XDP_DROP,
+            Fate::Send if out.ifindex == ifindex => action::XDP_TX,
+            Fate::Send => action::XDP_REDIRECT,
+        };
+        Ran { action, verdict: Some(out.verdict), frame: wire.bytes }
+    }
+
+    /// What the TC program does with a frame that comes in by `ifindex`, if that interface's MAC address is all zeroes.
+    pub fn run_tc(&self, frame: &[u8], ifindex: u32) -> Ran {
+        self.asker.set(Asker::Tc(frame.len()));
+        let is_others = frame[..6] != [0; 6] && frame[0] & 1 == 0;
+        if is_others {
+            return Ran { action: action::TC_UNSPEC, verdict: None, frame: frame.to_vec() };
+        }
+        let behind_xdp = self.is_local_interface(ifindex) == Some(false);
+        let arrival = Arrival { ifindex, keeps_books: !behind_xdp };
+        let mut buffer = Buffer(Wire { bytes: frame.to_vec(), arrival });
+        let out = ingress(&mut buffer, &self, &mut Work::default());
+        let is_counted = !(behind_xdp && out.verdict.fate() == Fate::Pass);
+        if is_counted {
+            self.count(&out);
+        }
+        let action = match out.verdict.fate() {
+            Fate::Pass => action::TC_UNSPEC,
+            Fate::Drop => action::TC_SHOT,
+            Fate::Send => action::TC_REDIRECT,
+        };
+        Ran { action, verdict: is_counted.then_some(out.verdict), frame: buffer.0.bytes }
+    }
+
+    fn is_local_interface(&self, ifindex: u32) -> Option<bool> {
+        self.world.interfaces.get(&ifindex).map(|i| i.flags & INTERFACE_LOCAL != 0)
+    }
+
+    fn count(&self, out: &Outcome) {
+        if out.owner != NOBODY {
+            self.counters.borrow_mut().entry(out.owner).or_default().add(out);
+        }
+    }
+}
+
+/// A bucket in plain memory.
+#[derive(Clone, Copy)]
+pub struct Cells<'a>(&'a [Cell<u64>]);
+
+impl Bucket for Cells<'_> {
+    fn load(self, i: usize) -> u64 {
+        self.0[i].get()
+    }
+
+    fn exchange(self, i: usize, old: u64, new: u64) -> bool {
+        let is_old = self.0[i].get() == old;
+        if is_old {
+            self.0[i].set(new);
+        }
+        is_old
+    }
+}
+
+/// `Bucket` borrows from the tables, which a trait without lifetimes cannot say of the owner: so the tables are a reference.
+impl<'a> Tables for &'a Host {
+    type Bucket = Cells<'a>;
+
+    fn host(&self) -> Option<&HostRecord> {
+        Some(&self.world.host)
+    }
+
+    fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.world.services_v4.get(key)
+    }
+
+    fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.world.services_v6.get(key)
+    }
+
+    fn slot(&self, service: u16, slot: u32) -> Option<Slot> {
+        self.world.rings.get(&service)?.get(..RING_SIZE)?.get(slot as usize).copied().map(Slot)
+    }
+
+    fn backend(&self, owner: Owner) -> Option<&BackendEntry> {
+        let is_known = usize::from(owner) < MAX_OWNERS;
+        is_known.then(|| self.world.backends.get(&owner).unwrap_or(&NO_BACKEND))
+    }
+
+    fn turn(&self, service: u16) -> Owner {
+        let mut cursors = self.cursors.borrow_mut();
+        let cursor = cursors.entry(service).or_default();
+        let schedule = self.world.schedules.get(&service);
+        let len = schedule.map_or(0, |s| s.len);
+        let turn = if *cursor >= len { 0 } else { *cursor };
+        *cursor = turn + 1;
+        schedule.filter(|s| s.len > 0).map_or(NOBODY, |s| s.turns[turn as usize])
+    }
+
+    fn load(&self, owner: Owner) -> u64 {
+        let load = self.loads.borrow().get(&owner).copied().unwrap_or(0);
+        if load >> 63 == 0 { load } else { 0 }
+    }
+
+    fn add_load(&self, owner: Owner, delta: i64) {
+        let mut loads = self.loads.borrow_mut();
+        let load = loads.entry(owner).or_default();
+        *load = load.wrapping_add_signed(delta);
+    }
+
+    fn bucket(&self, index: u32) -> Option<Cells<'a>> {
+        let start = index as usize * FLOW_BUCKET_ENTRIES;
+        self.flows.get(start..start + FLOW_BUCKET_ENTRIES).map(Cells)
+    }
+
+    fn epoch_word(&self, index: u32) -> Option<u64> {
+        self.epochs.get(index as usize).map(Cell::get)
+    }
+
+    fn set_epoch_word(&self, index: u32, word: u64) {
+        self.epochs[index as usize].set(word);
+    }
+
+    fn now(&self) -> Ticks {
+        Ticks::from_ns(NOW_NS)
+    }
+
+    fn count_evicted(&self, owner: Owner) {
+        self.counters.borrow_mut().entry(owner).or_default().evicted += 1;
+    }
+
+    fn vip(&self, addr: &Address) -> Option<&VipEntry> {
+        self.world.vips.get(addr)
+    }
+
+    fn is_local(&self, addr: &Address) -> bool {
+        self.world.locals.contains(addr)
+    }
+
+    fn interface(&self, ifindex: u32) -> Option<&InterfaceEntry> {
+        self.world.interfaces.get(&ifindex)
+    }
+
+    fn reply_v4(&self, key: &EndpointV4) -> Option<&ReplyEntry> {
+        self.world.replies_v4.get(key)
+    }
+
+    fn reply_v6(&self, key: &EndpointV6) -> Option<&ReplyEntry> {
+        self.world.replies_v6.get(key)
+    }
+
+    fn snat_forward(&self, key: &SnatForwardKey) -> Option<SnatForwardEntry> {
+        self.snat_forward.borrow().get(key).copied()
+    }
+
+    fn set_snat_forward(&self, key: &SnatForwardKey, entry: &SnatForwardEntry) -> bool {
+        let mut map = self.snat_forward.borrow_mut();
+        let has_room = map.len() < MAX_SNAT_FLOWS || map.contains_key(key);
+        if has_room {
+            let _old = map.insert(*key, *entry);
+        }
+        has_room
+    }
+
+    fn release_snat_forward(&self, key: &SnatForwardKey) {
+        let _old = self.snat_forward.borrow_mut().remove(key);
+    }
+
+    fn snat_reverse(&self, key: &SnatReverseKey) -> Option<&SnatReverseEntry> {
+        self.snat_reverse.borrow().get(key).copied()
+    }
+
+    fn claim_snat_reverse(&self, key: &SnatReverseKey, entry: &SnatReverseEntry) -> bool {
+        let mut map = self.snat_reverse.borrow_mut();
+        let is_free = map.len() < MAX_SNAT_FLOWS && !map.contains_key(key);
+        if is_free {
+            let _none = map.insert(*key, Box::leak(Box::new(*entry)));
+        }
+        is_free
+    }
+
+    fn release_snat_reverse(&self, key: &SnatReverseKey) {
+        let _old = self.snat_reverse.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool {
+        let mut map = self.fragments.borrow_mut();
+        let has_room = map.len() < MAX_FRAGMENTS || map.contains_key(key);
+        if has_room {
+            let _old = map.insert(*key, Box::leak(Box::new(*entry)));
+        }
+        has_room
+    }
+
+    fn route(&self, query: &RouteQuery) -> Route {
+        ground::route(query, self.asker.get())
+    }
+}
+
+/// A frame as XDP sees it.
+struct Wire {
+    bytes: Vec<u8>,
+    arrival: Arrival,
+}
+
+impl Packet for Wire {
+    const CAN_RESOLVE: bool = false;
+
+    fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    fn holds(&self, end: usize) -> bool {
+        end <= self.bytes.len()
+    }
+
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.bytes.get(at..at + N)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
+        self.bytes.get_mut(at..at + N)?.copy_from_slice(&bytes);
+        Some(())
+    }
+}
+
+/// A frame as TC sees it.
+struct Buffer(Wire);
+
+impl Packet for Buffer {
+    const CAN_RESOLVE: bool = true;
+
+    fn arrival(&self) -> Arrival {
+        self.0.arrival()
+    }
+
+    fn holds(&self, end: usize) -> bool {
+        self.0.holds(end)
+    }
+
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.load(at)
+    }
+
+    fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
+        self.0.store(at, bytes)
+    }
+}
