@@ -126,7 +126,7 @@ fn server_killed(play: &mut Play<'_>) -> Result<(Instant, Vec<Promise>), Interru
     tell_reason(play, VICTIM, found);
     let its_own = play.traffic.record().streams_of(NAMES[VICTIM], died);
     let lost = its_own.filter(|stream| stream.is_whole() == Some(false)).count();
-    play.tell(&format!("{lost} long answers that b2 was sending broke with it: nobody can finish those"));
+    play.tell(&format!("{lost} of its long answers broke with it: nobody else can finish those"));
     let end = play.finish_act()?;
     let others: Vec<&str> =
         NAMES[..CONFIGURED].iter().enumerate().filter(|(i, _)| *i != VICTIM).map(|(_, n)| *n).collect();

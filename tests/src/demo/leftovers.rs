@@ -63,8 +63,9 @@ fn mounts() -> Vec<PathBuf> {
     text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
 }
 
+/// A bpffs always holds two files of the kernel's own.
 fn is_empty(folder: &Path) -> bool {
-    entries(folder).is_empty()
+    entries(folder).iter().all(|name| ["maps.debug", "progs.debug"].contains(&name.as_str()))
 }
 
 fn entries(folder: &Path) -> Vec<String> {

@@ -14,9 +14,9 @@ pub mod report;
 pub mod screen;
 pub mod traffic;
 
-use std::fs::{self, File};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -76,13 +76,12 @@ pub fn run(options: &Options) -> ExitCode {
         );
         return ExitCode::from(USAGE);
     }
-    let mut file = match options.report.as_ref().map(|path| File::create(path).map_err(|e| (path, e))).transpose() {
-        Ok(file) => file,
-        Err((path, e)) => {
-            eprintln!("cannot write the report to {}: {e}", path.display());
-            return ExitCode::from(USAGE);
-        }
-    };
+    if let Some(path) = &options.report
+        && let Err(e) = report::check_writable(path)
+    {
+        eprintln!("cannot write the report to {}: {e}", path.display());
+        return ExitCode::from(USAGE);
+    }
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,
         Err(e) => {
@@ -94,7 +93,7 @@ pub fn run(options: &Options) -> ExitCode {
     let (before, began, mut screen) = (Before::look(), Instant::now(), Screen::for_stdout(options.plain));
     let end = perform(options, &mut screen, &interrupt);
     let left = before.compare();
-    let code = conclude(end, &left, began.elapsed(), &mut screen, file.as_mut());
+    let code = conclude(end, &left, began.elapsed(), &mut screen, options.report.as_deref());
     for thing in left {
         eprintln!("left behind: {thing}");
     }
@@ -123,8 +122,8 @@ fn perform(options: &Options, screen: &mut Screen, interrupt: &Interrupt) -> End
 }
 
 fn welcome(screen: &mut Screen) {
-    screen.title("Weir shares the work of one address among several servers. This is what that looks like.");
-    screen.line("Building a small network inside this machine, with real HTTP servers; nothing outside is touched ...");
+    screen.title("Weir shares the work of one address among several servers. Like this:");
+    screen.line("(building a small network with real HTTP servers inside this machine ...)");
 }
 
 /// Plays the acts, and then takes Weir out.
@@ -174,7 +173,7 @@ fn introduce(play: &mut Play<'_>, status: &Snapshot) {
         "{target} is the only address that clients know. No machine has it: Weir's program in the kernel of the machine \
          between, on {}, takes what is sent there and passes it on to a server that is well. Each server is asked for \
          /health four times a second. Clients ask short questions, each on a new connection; beside them {} long \
-         answers trickle in at any time.",
+         answers trickle in at any time. A connection is called a flow.",
         interfaces.join(" and "),
         traffic::STREAMS
     ));
@@ -202,7 +201,7 @@ fn take_out(play: &mut Play<'_>) -> Vec<Promise> {
     vec![Promise::new("left on Weir's host by `unload`", "0 programs", seen, programs == 0 && !pins)]
 }
 
-fn conclude(end: End, left: &[String], took: Duration, screen: &mut Screen, file: Option<&mut File>) -> ExitCode {
+fn conclude(end: End, left: &[String], took: Duration, screen: &mut Screen, file: Option<&Path>) -> ExitCode {
     let seen = if left.is_empty() { "nothing".to_owned() } else { format!("{} things", left.len()) };
     let nothing = Promise::new("left behind by this demo", "nothing", seen.clone(), left.is_empty());
     let mut report = match end {

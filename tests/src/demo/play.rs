@@ -1,6 +1,7 @@
 //! The stage: Weir in its laboratory, clients at work, and the picture of both. Waits and looks; the acts say for what.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use lb_agent::pure::snapshot::{BackendStatus, Snapshot};
@@ -66,9 +67,13 @@ impl<'a> Play<'a> {
         let setup = Setup { health, spare: SERVERS - CONFIGURED, ..Setup::new(Mode::Nat, Family::V4) };
         let mut scenario = setup.prepare();
         interrupt.sleep(Duration::ZERO)?;
-        scenario.agent.launch();
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            scenario.agent.launch();
+            scenario.wait_all_up();
+        }));
+        // Whoever interrupts us may have ended the agent first: then it is no failure of its own, and ends in order.
         interrupt.sleep(Duration::ZERO)?;
-        scenario.wait_all_up();
+        started.unwrap_or_else(|panic| resume_unwind(panic));
         let traffic = Traffic::start(scenario.client(), scenario.target(), act / STREAMS_PER_ACT);
         Ok(Self { scenario, traffic, began: Instant::now(), screen, interrupt, act })
     }

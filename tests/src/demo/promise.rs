@@ -78,7 +78,7 @@ impl Promise {
         let seen = match count.failures() {
             0 => format!("0 of {}", grouped(count.total())),
             failures => format!(
-                "{failures} of {} ({}), the last {} after the kill",
+                "{failures} of {} ({}) within {}",
                 grouped(count.total()),
                 reasons(&count.failed),
                 seconds(window)

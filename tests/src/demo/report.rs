@@ -1,8 +1,9 @@
 //! What the demo found, as a table for readers and as JSON for programs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -134,19 +135,26 @@ impl Report {
         let sum = |of: fn(&ActReport) -> u64| grouped(self.acts.iter().map(of).sum());
         lines.push(format!("     {:28} {:>8} {:>6}", "all", sum(|act| act.requests), sum(|act| act.failed)));
         lines.push(String::new());
-        lines.push(format!("{:3}  {:36} {:24} {}", "act", "promise", "promised", "seen"));
+        lines.push(format!("{:3}  {:34} {:24} {}", "act", "promise", "promised", "seen"));
         for (act, promise) in self.promises() {
             let verdict = if promise.kept { "" } else { "   <- BROKEN" };
-            lines.push(format!("{act:>3}  {:36} {:24} {}{verdict}", promise.what, promise.promised, promise.seen));
+            lines.push(format!("{act:>3}  {:34} {:24} {}{verdict}", promise.what, promise.promised, promise.seen));
         }
         lines
     }
 
     /// Writes the JSON.
-    pub fn write(&self, file: &mut File) -> io::Result<()> {
+    pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
-        writeln!(file, "{text}")
+        fs::write(path, text + "\n")
     }
+}
+
+/// Whether a report can be written there: better known before the demo than after it. What lies there stays.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
+    let _file = File::options().create(true).append(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// `71 s`.
@@ -188,7 +196,7 @@ mod tests {
             text.contains("  1  Steady load                     4,000      0    2.0 ms    25.0  75.0     -"),
             "{text}"
         );
-        assert!(text.contains("end  left behind                          nothing                  nothing"), "{text}");
+        assert!(text.contains("end  left behind                        nothing                  nothing"), "{text}");
         assert!(!text.contains("BROKEN"), "{text}");
         assert_eq!(report(true).tally(), (2, 2));
     }
