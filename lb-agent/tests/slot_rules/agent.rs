@@ -43,7 +43,7 @@ impl Agent {
     /// A process that finds what the last one left: it remembers nothing of it.
     pub(crate) fn start(world: &mut World, mode: Mode, broken: Option<Broken>, purge: Vec<(Owner, Duration)>) -> Self {
         let values: Vec<u32> = world.slots.iter().map(|s| s.0).collect();
-        let (ring, stores) = RingState::adopt(&values, Self::rules(mode, broken), world.now);
+        let (ring, stores) = RingState::adopt(&values, Self::rules(mode, broken), false, world.now);
         world.store(&stores);
         Self { ring, broken, sweep: None, refusals: world.refusals.get(), purge }
     }
