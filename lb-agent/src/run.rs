@@ -201,7 +201,9 @@ fn interfaces(config: &Config) -> String {
 
 fn reload(path: &Path, environment: &Environment) -> Result<Config, String> {
     let (config, warnings) = config::load(path, environment).map_err(|e| e.to_string())?;
-    warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(config)
 }
 
