@@ -220,6 +220,15 @@ impl Lab {
         self.wire.ip_forgiving(&router_addresses(client));
     }
 
+    /// What the router sends a client may be no larger than `mtu` from here on; the cable itself is as wide as before.
+    pub fn narrow_client(&self, client: usize, mtu: u16) {
+        for family in [Family::V4, Family::V6] {
+            let net = address(family, client_net(client), 0);
+            // A locked MTU is the router's own, not one that path discovery may raise.
+            self.wire.ip(&format!("route replace {net}/{} dev c{} mtu lock {mtu}", prefix(family), client + 1));
+        }
+    }
+
     /// Gives a backend another MAC address, announced as a machine that took over the address would.
     pub fn change_mac(&self, backend: usize, mac: &str) {
         self.backends[backend].ip(&format!("link set eth0 address {mac}"));
