@@ -20,6 +20,7 @@ pub mod lab;
 pub mod measure;
 pub mod netns;
 pub mod object;
+mod poll;
 pub mod scenario;
 pub mod server;
 

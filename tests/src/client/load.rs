@@ -16,6 +16,9 @@ use crate::netns::{Netns, Running};
 /// longer has lost a packet on the way.
 const LATE: Duration = Duration::from_millis(900);
 
+/// Failures after which a load that was to end by itself gives up: what is broken need not be waited for 20,000 times.
+const ENOUGH_FAILURES: u64 = 100;
+
 /// Who ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
@@ -214,6 +217,7 @@ struct Shared {
     stop: AtomicBool,
     begun: AtomicU64,
     answered: AtomicU64,
+    failed: AtomicU64,
 }
 
 async fn run(load: Arc<Load>, shared: Arc<Shared>) -> Tally {
@@ -245,7 +249,13 @@ async fn work(load: Arc<Load>, shared: Arc<Shared>, worker: usize) -> Tally {
                 tally.late += u64::from(ended - began > LATE);
                 let _ = shared.answered.fetch_add(1, Ordering::Relaxed);
             }
-            Err(why) => tally.failed.push(Failed { began, ended, why }),
+            Err(why) => {
+                tally.failed.push(Failed { began, ended, why });
+                let failures = shared.failed.fetch_add(1, Ordering::Relaxed) + 1;
+                if failures >= ENOUGH_FAILURES && load.requests < u64::MAX {
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
+            }
         }
         round += 1;
         if !load.pause.is_zero() {
