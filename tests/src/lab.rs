@@ -10,7 +10,7 @@
 //! IPv6 has the same plan in `fd10:<client>::/64`, `fd20::/64` and `fd30::/64`; containers on the balancer's own bridge
 //! are in 10.40.0.0/24 and `fd40::/64`. Every cable is a veth pair with transmit checksums off, because it stands for a wire,
 //! and with GRO on, because XDP can only redirect into a veth whose peer polls; the wire's end of the balancer's cables has
-//! a program too, see [`crate::poll`]. Weir's host does not forward (`ip_forward` is off) unless a test asks for it.
+//! a program too, see `poll`. Weir's host does not forward (`ip_forward` is off) unless a test asks for it.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
