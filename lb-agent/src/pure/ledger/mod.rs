@@ -304,8 +304,9 @@ impl Ledger {
 
     /// What the next sweep is asked.
     pub fn sweep_request(&mut self, now: Duration) -> SweepRequest {
-        let dead = self.services.values().flat_map(|s| &s.members).filter(|m| !m.is_alive()).map(|m| m.owner);
-        let purge: BTreeSet<Owner> = dead.chain(self.owners.retired()).collect();
+        // Not those that are merely dead: they may live again while a sweep that was asked earlier is still under way, and it
+        // would take their new flows. The sweep looks at each entry's owner itself.
+        let purge: BTreeSet<Owner> = self.owners.retired().collect();
         let walk = now >= self.walked + WALK_REPLY_MAPS_EVERY || self.owners.retired().next().is_some();
         if walk {
             self.walked = now;
