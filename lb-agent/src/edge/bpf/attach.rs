@@ -249,8 +249,15 @@ impl Links {
             let id = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
             FdLink::try_from(tc.take_link(id)?).map_err(|e| std::io::Error::other(e).into())
         };
-        let link =
-            attach(&mut self.tc).map_err(|e: ProgramError| attach_error(interface, "the TC program", &e, None))?;
+        let mut tries = 0..DETACH_TRIES;
+        let link = loop {
+            match attach(&mut self.tc) {
+                Err(e) if errno(&e) == Some(libc::EEXIST) && tries.next().is_some() => std::thread::sleep(DETACH_PAUSE),
+                attached => {
+                    break attached.map_err(|e: ProgramError| attach_error(interface, "the TC program", &e, None))?;
+                }
+            }
+        };
         pin_link(link, &pin, interface)
     }
 
@@ -270,6 +277,11 @@ impl Links {
         Ok(())
     }
 }
+
+/// A link whose last reference has gone leaves its interface when the kernel's worker gets round to it, and until then takes
+/// the program's place there. Nothing tells when: on a busy machine it has taken tens of milliseconds.
+const DETACH_TRIES: u32 = 50;
+const DETACH_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Finds every interface, before anything is changed.
 pub(super) fn indices(wanted: &[InterfaceConfig]) -> Result<Vec<u32>, LoadError> {
