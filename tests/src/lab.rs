@@ -224,8 +224,10 @@ impl Lab {
     pub fn narrow_client(&self, client: usize, mtu: u16) {
         for family in [Family::V4, Family::V6] {
             let net = address(family, client_net(client), 0);
-            // A locked MTU is the router's own, not one that path discovery may raise.
-            self.wire.ip(&format!("route replace {net}/{} dev c{} mtu lock {mtu}", prefix(family), client + 1));
+            // The kernel's own route, at its own metric; a locked MTU is the router's, not one that path discovery may raise.
+            let metric = if family == Family::V4 { 0 } else { 256 };
+            let route = format!("{net}/{} dev c{} proto kernel metric {metric}", prefix(family), client + 1);
+            self.wire.ip(&format!("route replace {route} mtu lock {mtu}"));
         }
     }
 

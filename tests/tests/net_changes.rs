@@ -1,6 +1,7 @@
 //! A hundred changes of a pool in random order, under load: no established connection to a living backend is reset or
 //! moved, silent ones included.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
@@ -37,25 +38,29 @@ const PACE: Duration = Duration::from_millis(250);
 const CONFIGURED: usize = 4;
 const SPARE: usize = 2;
 
-/// One thing an operator might do to a backend, given what `status` says of it.
-fn choose(rng: &mut StdRng, scenario: &Scenario, web: &ServiceStatus) -> (usize, Vec<String>) {
+/// One thing an operator might do to a backend, given what `status` says of it and which ones are being removed.
+fn choose(
+    rng: &mut StdRng,
+    scenario: &Scenario,
+    web: &ServiceStatus,
+    leaving: &BTreeSet<usize>,
+) -> (usize, Vec<String>) {
     let index = rng.random_range(0..CONFIGURED + SPARE);
     let address = scenario.backend(index);
     let state = web.backends.iter().find(|b| SocketAddr::new(b.address, b.port) == address).map(|b| b.state);
-    let serving = web.backends.iter().filter(|b| b.state == BackendState::Up && b.weight > 0).count();
-    let weight = ["50", "100", "100", "200", "400"].choose(rng).expect("not empty");
-    let verb: &[&str] = match state {
+    let serving = web.backends.iter().filter(|b| b.state == BackendState::Up).count();
+    let verbs: &[&str] = match state {
+        _ if leaving.contains(&index) => &["add"],
         None => &["add"],
         Some(BackendState::Draining) => &["undrain"],
-        Some(BackendState::Disabled) => ["enable", "undrain"].choose(rng).map(std::slice::from_ref).expect("not empty"),
-        Some(BackendState::Up) if serving > 2 => {
-            [&["drain"][..], &["remove"], &["weight"], &["weight"]].choose(rng).expect("not empty")
-        }
+        Some(BackendState::Disabled) => &["enable", "undrain"],
+        Some(BackendState::Up) if serving > 2 => &["drain", "remove", "weight"],
         Some(_) => &["weight"],
     };
-    let mut words: Vec<String> = vec!["backend".into(), verb[0].into(), WEB.into(), address.to_string()];
-    if verb[0] == "weight" {
-        words.push((*weight).into());
+    let verb = verbs.choose(rng).expect("not empty");
+    let mut words: Vec<String> = vec!["backend".into(), (*verb).into(), WEB.into(), address.to_string()];
+    if *verb == "weight" {
+        words.push((*["50", "100", "200", "400"].choose(rng).expect("not empty")).into());
     }
     (index, words)
 }
@@ -95,27 +100,30 @@ fn hundred_changes(mode: Mode, family: Family, tracking: &'static str) {
         Load { close, sources, ports: Some(ports), ..Load::endless(scenario.target(), 4) }.start(client)
     });
 
-    let (began, mut done, mut refused) = (Instant::now(), 0, Vec::new());
-    while done < CHANGES {
-        assert!(began.elapsed() < Duration::from_secs(100), "{done} changes in 100 s; refused: {refused:?}");
-        let (index, words) = choose(&mut rng, &scenario, &scenario.web());
+    let (began, mut done, mut refused) = (Instant::now(), BTreeMap::new(), Vec::new());
+    let mut leaving = BTreeSet::new();
+    while done.values().sum::<u32>() < CHANGES {
+        assert!(began.elapsed() < Duration::from_secs(100), "{done:?} in 100 s; refused: {refused:?}");
+        let (index, words) = choose(&mut rng, &scenario, &scenario.web(), &leaving);
         let output = order(&scenario, &words);
         if output.status.success() {
-            done += 1;
+            *done.entry(words[1].clone()).or_default() += 1;
+            let _ = if words[1] == "remove" { leaving.insert(index) } else { leaving.remove(&index) };
         } else {
             refused.push(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)));
         }
-        if done % 10 == 5 {
+        if done.values().sum::<u32>() % 10 == 5 {
             there_and_back(&scenario, index);
         }
         thread::sleep(PACE.mul_f64(rng.random_range(0.2..1.2)));
     }
     stop.store(true, Ordering::Relaxed);
-    let what = format!("{tracking}, seed {seed}, {done} changes in {:.0} s", began.elapsed().as_secs_f64());
+    let what = format!("{tracking}, seed {seed}, {done:?} in {:.0} s", began.elapsed().as_secs_f64());
     let mut all = silent.wait();
     all.join(talking.wait());
     all = all.check(client);
     eprintln!("{what}: {} connections, {} harmed, {} refusals", all.len(), all.faults().len(), refused.len());
+    assert!(refused.len() < 10, "what status shows can be done: {refused:#?}");
     all.assert_unharmed(&what);
     assert_eq!(all.len(), ESTABLISHED);
     for load in loads {

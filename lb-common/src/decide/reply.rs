@@ -143,6 +143,10 @@ fn answer<F: Family, P: Packet, T: Tables>(
     if sheet.ip.ttl <= 1 {
         return Err(Verdict::DropTtl);
     }
+    // Before the way is asked for: where XDP leaves a head to the TC program, its tails may reach XDP first.
+    if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_back::<F, T>(t, sheet) {
+        return Err(Verdict::DropFragmentTableFull);
+    }
     let way = way::to_client::<F, P, T>(p, t, sheet)?;
     // Books are kept where the packet is sent: where XDP leaves it to the TC program, that one keeps them.
     let to = &sheet.to;
@@ -158,9 +162,6 @@ fn answer<F: Family, P: Packet, T: Tables>(
     if to.is_snat {
         sheet.flow_ended = out.tally.has(Tally::CLOSED) || out.tally.has(Tally::RESET);
         let _found = snat::answered::<F, T>(t, sheet, host.epoch_shift);
-    }
-    if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_back::<F, T>(t, sheet) {
-        return Err(Verdict::DropFragmentTableFull);
     }
     let to = &sheet.to;
     sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
