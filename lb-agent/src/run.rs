@@ -13,13 +13,13 @@ use lb_common::slot::Owner;
 use nix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, AgentConfig, Config, Environment};
 use crate::edge::api::{self, Request};
-use crate::edge::bpf::{self, Build};
+use crate::edge::bpf::{self, Build, PacketPath};
 use crate::edge::dataplane::{DataPlane, Sweeper};
 use crate::edge::journal::{FileJournal, Journal};
 use crate::edge::{netlink, probe};
@@ -44,7 +44,7 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     let ends = Ends::default();
 
     let clock = Clock::new(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-    let (mut dataplane, mut sweeper) = (loaded.dataplane, loaded.sweeper);
+    let (mut dataplane, mut sweeper) = (PacketPath::new(loaded.dataplane, loaded.links), loaded.sweeper);
     let observed = dataplane.observe()?;
     let first = sweeper.sweep(&SweepRequest::default())?;
     let mut ledger = Ledger::adopt(config.services.clone(), changes, &observed, &first, clock.now())?;
@@ -63,15 +63,16 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
 
     let (facts_tx, facts) = mpsc::channel(FACTS_DEPTH);
     let (commands_tx, commands) = mpsc::channel(api::COMMANDS_DEPTH);
+    let hurry = Arc::new(Notify::new());
     ends.spawn(signals(commands_tx.clone(), ends.stop.clone())?);
     ends.spawn(health(&taps, facts_tx.clone(), clock, ends.stop.clone()));
-    ends.spawn(sweep::run(sweeper, taps.sweeps.clone(), facts_tx, ends.stop.clone()));
+    ends.spawn(sweep::run(sweeper, taps.sweeps.clone(), facts_tx, Arc::clone(&hurry), ends.stop.clone()));
     ends.spawn(announce::run(taps.announced.clone(), bpf::announce, ends.stop.clone()));
     if let Some(log) = loaded.log {
         let stop = ends.stop.clone();
         ends.spawn(async move { stop.run_until_cancelled(log.run()).await });
     }
-    sockets.serve(taps.snapshots, commands_tx, &ends);
+    sockets.serve(api::server::Api { snapshots: taps.snapshots, commands: commands_tx, hurry }, &ends);
 
     tracing::info!("{} services on {}", config.services.len(), interfaces(&config));
     let inputs = Inputs { facts, commands, network: network.view };
@@ -129,8 +130,8 @@ impl Sockets {
         Ok(Self { api, metrics })
     }
 
-    fn serve(self, snapshots: watch::Receiver<Arc<Snapshot>>, commands: mpsc::Sender<Request>, ends: &Ends) {
-        let api = api::server::Api { snapshots: snapshots.clone(), commands };
+    fn serve(self, api: api::server::Api, ends: &Ends) {
+        let snapshots = api.snapshots.clone();
         ends.spawn(api::server::serve(self.api, api, ends.late.clone().cancelled_owned()));
         if let Some(listener) = self.metrics {
             ends.spawn(api::metrics::serve(listener, snapshots, ends.late.clone().cancelled_owned()));
@@ -200,7 +201,9 @@ fn interfaces(config: &Config) -> String {
 
 fn reload(path: &Path, environment: &Environment) -> Result<Config, String> {
     let (config, warnings) = config::load(path, environment).map_err(|e| e.to_string())?;
-    warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(config)
 }
 

@@ -10,6 +10,8 @@ pub const HOST_REPLIES: u32 = 1 << 1;
 pub const HOST_SNAT: u32 = 1 << 2;
 /// Some interface that the XDP program is attached to is `INTERFACE_LOCAL`.
 pub const HOST_LOCAL_INTERFACES: u32 = 1 << 3;
+/// Some interface that the XDP program is attached to is `INTERFACE_VETH`.
+pub const HOST_VETH_INTERFACES: u32 = 1 << 4;
 
 /// The host's record, one 64-byte value. The agent changes `flags` and `epoch_shift` by 32-bit stores; the rest is written
 /// before the first packet and never again.
@@ -53,6 +55,10 @@ pub struct VipEntry {
 /// Its peers live on this host (a bridge, a container's veth): their checksums may be partial, which XDP cannot know. The XDP
 /// program leaves everything on it to the TC program.
 pub const INTERFACE_LOCAL: u16 = 1 << 0;
+
+/// One end of a veth pair. What XDP sends back by `XDP_TX` wakes the peer only where that has an XDP program too (Linux 6.18,
+/// `veth_xdp_flush`): where it polls because GRO is on, such packets lie there until others come. A redirect wakes both.
+pub const INTERFACE_VETH: u16 = 1 << 1;
 
 /// One interface that we listen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -34,8 +34,10 @@ pub struct OwnerCounters {
     pub evicted: u64,
     /// Flows ended by silence; written by the agent, on CPU 0's record.
     pub expired: u64,
+    /// DSR flows closed by the client's FIN and the silence after it; written by the agent, on CPU 0's record.
+    pub lingered: u64,
     /// Room to grow; zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// How packets ended, by one CPU's count.

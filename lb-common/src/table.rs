@@ -101,7 +101,7 @@ fn replace<B: Bucket>(bucket: B, old: FlowEntry, new: FlowEntry) -> bool {
     false
 }
 
-/// Enters a flow: its first bucket up to [`FIRST_FILL`], then its second one up to there, then what is left of both. (Counting what
+/// Enters a flow: its first bucket up to `FIRST_FILL`, then its second one up to there, then what is left of both. (Counting what
 /// is taken would say the same, but the verifier would follow each of the 2^8 ways to add it up.)
 #[inline(never)]
 pub fn insert<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {

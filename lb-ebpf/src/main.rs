@@ -18,15 +18,15 @@ mod tables;
 mod atomic;
 mod word;
 mod packet;
+mod exit;
 mod trace;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::decide::{Outcome, ingress};
-use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL};
+use lb_common::decide::ingress;
+use lb_common::host::{HOST_LOCAL_INTERFACES, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
@@ -53,8 +53,8 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
     match out.verdict.fate() {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Drop => xdp_action::XDP_DROP,
-        Fate::Send if out.ifindex == frame.arrival().ifindex => xdp_action::XDP_TX,
-        Fate::Send => leave(&out).cast_unsigned(),
+        Fate::Send if out.ifindex == frame.arrival().ifindex && !is_veth(&tables, out.ifindex) => xdp_action::XDP_TX,
+        Fate::Send => exit::by_interface(out.ifindex).cast_unsigned(),
     }
 }
 
@@ -65,12 +65,18 @@ fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
         && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
 }
 
+/// An interface whose other end `XDP_TX` may not wake.
+#[inline(always)]
+fn is_veth(tables: &Maps, ifindex: u32) -> bool {
+    matches!(tables.host(), Some(h) if h.flags & HOST_VETH_INTERFACES != 0)
+        && matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_VETH != 0)
+}
+
 /// What XDP has left: local containers and VMs, and next hops that the kernel must resolve.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_reply(ctx: TcContext) -> i32 {
-    // SAFETY: the context that this program was called with; the verifier turns its fields into the buffer's.
-    let skb = unsafe { &*ctx.skb.skb };
+    let skb = exit::buffer(&ctx);
     if skb.pkt_type == PACKET_OTHERHOST {
         return TC_ACT_UNSPEC;
     }
@@ -90,39 +96,13 @@ fn weir_reply(ctx: TcContext) -> i32 {
     match out.verdict.fate() {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Drop => TC_ACT_SHOT,
-        Fate::Send if out.resolve => {
-            if skb.vlan_present != 0 {
-                // A tag belongs to the link that the packet came by; the kernel's neighbour is on another.
-                // SAFETY: the context that this program was called with.
-                let _popped = unsafe { bpf_skb_vlan_pop(ctx.skb.skb) };
-            }
-            // SAFETY: no parameters, so no pointer is followed.
-            action(unsafe { bpf_redirect_neigh(out.ifindex, core::ptr::null_mut(), 0, 0) })
-        }
-        Fate::Send => leave(&out),
+        Fate::Send if out.resolve => exit::by_neighbour(&ctx, out.ifindex),
+        Fate::Send => exit::by_interface(out.ifindex),
     }
 }
 
 /// A packet for another host's MAC address, seen in promiscuous mode (linux/if_packet.h).
 const PACKET_OTHERHOST: u32 = 3;
-
-/// Sends out by the interface that the decision names.
-#[inline(always)]
-fn leave(out: &Outcome) -> i32 {
-    // SAFETY: the helper takes two integers and checks them.
-    action(unsafe { bpf_redirect(out.ifindex, 0) })
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the kernel's actions have 32 bits")]
-#[inline(always)]
-const fn action(returned: i64) -> i32 {
-    returned as i32
-}
-
-/// What the kernel asks for before it lets a program call `bpf_fib_lookup` and its like.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -58,7 +58,7 @@ impl Generator {
     pub fn next(&mut self, host: &Host) -> (Vec<u8>, Hook) {
         let mut frame = self.sound(host);
         if self.one_in(10) {
-            frame = tagged(&frame, *[&[0x8100][..], &[0x88a8, 0x8100]].choose(&mut self.rng).expect("two"));
+            frame = tagged(&frame, [&[0x8100][..], &[0x88a8, 0x8100]].choose(&mut self.rng).expect("two"));
         }
         if self.one_in(4) {
             self.break_it(&mut frame);

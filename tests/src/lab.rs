@@ -8,15 +8,16 @@
 //! ```
 //!
 //! IPv6 has the same plan in `fd10:<client>::/64`, `fd20::/64` and `fd30::/64`; containers on the balancer's own bridge
-//! are in 10.40.0.0/24 and `fd40::/64`. Every cable is a veth pair with transmit
-//! checksums off, because it stands for a wire, and with GRO on, because XDP can only send into a veth whose peer
-//! polls. Weir's host does not forward (`ip_forward` is off) unless a test asks for it.
+//! are in 10.40.0.0/24 and `fd40::/64`. Every cable is a veth pair with transmit checksums off, because it stands for a wire,
+//! and with GRO on, because XDP can only redirect into a veth whose peer polls; the wire's end of the balancer's cables has
+//! a program too, see `poll`. Weir's host does not forward (`ip_forward` is off) unless a test asks for it.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::netns::Netns;
+use crate::poll;
 
 /// Largest number of backends: their host parts are 21 to 99.
 const MOST_BACKENDS: usize = 79;
@@ -82,6 +83,7 @@ pub struct Lab {
     pub wire: Netns,
     /// Containers on the load balancer host.
     pub containers: Vec<Netns>,
+    polling: Vec<aya::Ebpf>,
     plan: Plan,
 }
 
@@ -89,12 +91,13 @@ impl Lab {
     /// Builds it: a few tens of milliseconds a machine.
     pub fn build(plan: Plan) -> Self {
         assert!(plan.backends <= MOST_BACKENDS, "the address plan has room for {MOST_BACKENDS} backends");
-        let lab = Self {
+        let mut lab = Self {
             wire: Netns::new("wire"),
             balancer: Arc::new(Netns::new("lb")),
             clients: (1..=plan.clients).map(|i| Netns::new(&format!("c{i}"))).collect(),
             backends: (1..=plan.backends).map(|i| Netns::new(&format!("b{i}"))).collect(),
             containers: Vec::new(),
+            polling: Vec::new(),
             plan,
         };
         lab.build_wire();
@@ -105,6 +108,8 @@ impl Lab {
         for (index, _) in lab.backends.iter().enumerate() {
             lab.connect_backend(index);
         }
+        let ports = ["lb0", "lb1"].into_iter().take(lab.interfaces().len());
+        lab.polling = ports.map(|port| poll::attach(&lab.wire, port)).collect();
         lab
     }
 
@@ -213,6 +218,15 @@ impl Lab {
         self.wire.ip(&format!("link set c{} up", client + 1));
         // The router's addresses on the cable survived; IPv6 lost them with the link.
         self.wire.ip_forgiving(&router_addresses(client));
+    }
+
+    /// What the router sends a client may be no larger than `mtu` from here on; the cable itself is as wide as before.
+    pub fn narrow_client(&self, client: usize, mtu: u16) {
+        for family in [Family::V4, Family::V6] {
+            let net = address(family, client_net(client), 0);
+            // A locked MTU is the router's own, not one that path discovery may raise.
+            self.wire.ip(&format!("route replace {net}/{} dev c{} mtu lock {mtu}", prefix(family), client + 1));
+        }
     }
 
     /// Gives a backend another MAC address, announced as a machine that took over the address would.

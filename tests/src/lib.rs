@@ -1,10 +1,11 @@
 //! The proof: harness for everything that needs root, network namespaces or real servers.
 //!
 //! Reading order of the packet bench: [`world`] (what the tables hold), [`ground`] (the routes around it), [`rig`] (the real
-//! object), [`host`] (its twin), [`bench`] (both side by side), [`packet`] (what goes in),
+//! object), [`host`] (its twin), [`mod@bench`] (both side by side), [`packet`] (what goes in),
 //! [`everything`] and [`generate`] (worlds and packets at random).
 //! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
-//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once).
+//! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once), [`demo`]
+//! (a story told with it).
 //! Harness code panics where something goes wrong: a test has nobody to return an error to.
 #![expect(
     clippy::missing_panics_doc,
@@ -14,10 +15,12 @@
 
 pub mod agent;
 pub mod client;
+pub mod demo;
 pub mod lab;
 pub mod measure;
 pub mod netns;
 pub mod object;
+mod poll;
 pub mod scenario;
 pub mod server;
 

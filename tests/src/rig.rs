@@ -285,7 +285,7 @@ impl Kernel {
             self.array::<BackendEntry>(maps::BACKENDS)?.set(u32::from(*owner), *backend, 0)?;
         }
         for (id, schedule) in &world.schedules {
-            self.array::<Schedule>(maps::SCHEDULES)?.set(u32::from(*id), &**schedule, 0)?;
+            self.array::<Schedule>(maps::SCHEDULES)?.set(u32::from(*id), **schedule, 0)?;
         }
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;

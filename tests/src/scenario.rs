@@ -242,10 +242,10 @@ impl Scenario {
         seen.1
     }
 
-    /// Waits until no slot of the TCP service is in transition.
+    /// Waits until no slot of any service is in transition.
     pub fn wait_settled(&self, limit: Duration) -> Duration {
         let seen = self.agent.wait_until("all slots settled", limit, |status| {
-            status.services.iter().filter(|service| service.name == WEB).all(|service| service.slots_in_transition == 0)
+            status.services.iter().all(|service| service.slots_in_transition == 0)
         });
         seen.1
     }

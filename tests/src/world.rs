@@ -208,7 +208,8 @@ impl World {
         if service.port == 0 {
             self.host.flags |= HOST_ANY_PORT;
         }
-        let mut ring = Box::new([0; RING_LEN]);
+        let mut ring: Box<[u32; RING_LEN]> =
+            vec![0; RING_LEN].into_boxed_slice().try_into().expect("made with this length");
         for (i, slot) in ring.iter_mut().take(RING_SIZE).enumerate() {
             *slot = match service.owners.len() {
                 0 => 0,

@@ -1,4 +1,5 @@
 //! Announcements reach the link, as frames that neighbours believe.
+#![expect(clippy::unwrap_used, reason = "a test ends with the error that it meets")]
 
 mod bpf_support;
 

@@ -1,4 +1,5 @@
 //! Loading, adopting, replacing, refusing and unloading, on the real kernel.
+#![expect(clippy::unwrap_used, reason = "a test ends with the error that it meets")]
 
 mod bpf_support;
 
@@ -247,21 +248,18 @@ fn local_bridges_get_the_tc_program_and_keep_it_over_a_restart() {
 
 #[test]
 fn kernels_without_tcx_get_a_filter_that_outlives_the_agent_and_ends_with_unload() {
-    let filters = |host: &Host| {
-        let out = std::process::Command::new("tc").args(["filter", "show", "dev", "a0", "ingress"]).output().unwrap();
-        let _here = host;
+    let tc = |arguments: [&str; 5]| {
+        let out = std::process::Command::new("tc").args(arguments.iter().filter(|a| !a.is_empty())).output().unwrap();
         String::from_utf8(out.stdout).unwrap()
     };
-    let qdiscs = || {
-        let out = std::process::Command::new("tc").args(["qdisc", "show", "dev", "a0"]).output().unwrap();
-        String::from_utf8(out.stdout).unwrap()
-    };
+    let filters = || tc(["filter", "show", "dev", "a0", "ingress"]);
+    let qdiscs = || tc(["qdisc", "show", "dev", "a0", ""]);
     let host = Host::new();
     host.veth("a0");
     let build = Build { tc: TcWay::Filter, ..Build::embedded() };
     for _ in 0..2 {
         drop(host.open_build(&["a0"], &build).unwrap());
-        assert_eq!(filters(&host).matches("handle 0x1 weir_reply").count(), 1, "{}", filters(&host));
+        assert_eq!(filters().matches("handle 0x1 weir_reply").count(), 1, "{}", filters());
         assert!(qdiscs().contains("clsact"));
     }
     bpf::unload(&host.agent).unwrap();

@@ -1,4 +1,5 @@
 //! What is written into the maps is what is read back, by this process and by the next.
+#![expect(clippy::unwrap_used, reason = "a test ends with the error that it meets")]
 
 mod bpf_support;
 

@@ -133,6 +133,8 @@ fn a_flood_is_half_open_expires_and_costs_no_established_flow() {
     assert_eq!(web.active_flows, 400, "{web:#?}");
     let tally = Load::new(target.into(), 500).run(client);
     tally.assert_all_ok("clients during the flood's rest");
-    held.check(client).assert_unharmed("the flood");
+    let held = held.check(client);
+    held.assert_unharmed("the flood");
     let _ = wait_flows(&scenario, 400, 0, Duration::from_secs(10), "the flood expired");
+    drop(held);
 }

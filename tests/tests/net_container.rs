@@ -79,11 +79,14 @@ fn containers_of_this_host_serve_beside_a_backend_across_the_wire() {
         Held::open(client, host.target, 60, &[]).check(client).assert_unharmed(&what);
         for size in [0, 3_000] {
             let tally = Flows { target: host.target, flows: 30, datagrams: 20, size }.run(client);
-            assert_eq!(
-                (tally.answered, tally.lost, tally.moved, tally.wrong.len()),
-                (600, 0, 0, 0),
-                "{what}: {tally:?}"
+            // Two CPUs may hand a datagram's tail to the balancer before its head: dropped, but never in silence.
+            let overtaken = host.agent.status().verdicts["drop_fragment_tail"];
+            assert!(
+                tally.lost as u64 <= overtaken,
+                "{size} bytes: {tally:?}, {overtaken} tails before their heads, {what}"
             );
+            assert!(size > 0 || overtaken == 0, "small datagrams have no tails");
+            assert_eq!((tally.answered + tally.lost, tally.moved, tally.wrong.len()), (600, 0, 0), "{tally:?}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Requests through the VIP: none is lost, and each backend gets its due, in every mode and for every policy.
 
+use std::time::Duration;
+
 use weir_tests::client::load::{Close, Load, Tally};
 use weir_tests::lab::{CLIENT_ADDRESSES, Family, Nics};
 use weir_tests::scenario::{Mode, Scenario, Setup};
@@ -9,6 +11,9 @@ const REQUESTS: u64 = 20_000;
 
 /// Enough for weights: a quarter of it varies by 2 % by chance, five times less than the tolerance.
 const REQUESTS_FOR_WEIGHTS: u64 = 6_000;
+
+/// `status` shows what the last sweep saw.
+const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Maglev hashes: shares are true to ±10 %.
 const TOLERANCE: f64 = 0.1;
@@ -33,8 +38,10 @@ fn loses_nothing_and_shares_evenly(mode: Mode, family: Family) {
     tally.assert_shares(&scenario.dues(), TOLERANCE);
 
     // Three witnesses: the client, the servers, the packet path's own counters.
-    let web = scenario.web();
-    assert_eq!(web.backends.iter().map(|b| b.new_flows).sum::<u64>(), REQUESTS, "{web:#?}");
+    let (status, _) = scenario.agent.wait_until("every flow counted", COUNTED_WITHIN, |status| {
+        status.services[0].backends.iter().map(|b| b.new_flows).sum::<u64>() == REQUESTS
+    });
+    let web = &status.services[0];
     for index in 0..4 {
         let name = format!("b{}", index + 1);
         assert_eq!(scenario.server(index).requests(), tally.share(&name));

@@ -30,8 +30,8 @@ fn path_mtu_discovery_works_through_the_vip() {
     for mode in MODES {
         for family in FAMILIES {
             let scenario = Setup { weights: vec![100; 2], ..Setup::new(mode, family) }.start();
-            // The router's cable to the client narrows; the client does not know, so its MSS does not say so.
-            scenario.lab.wire.ip(&format!("link set c1 mtu {NARROW_MTU}"));
+            // The router's way to the client narrows; the client does not know, so its MSS does not say so.
+            scenario.lab.narrow_client(0, NARROW_MTU);
             let mut command = Command::new("curl");
             let url = format!("http://{}/echo", scenario.target());
             let _ = command.args([

@@ -10,6 +10,7 @@ mod test;
 mod ci;
 mod tidy;
 mod verify;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     Setup,
     /// Build the agent for use, the BPF programs inside it, and say where the one file is
     Build,
+    /// See Weir at work: builds it, lays a small network inside this machine, and tells a story with it (root)
+    Demo(demo::Arguments),
     /// Set up and run the tests: all of them, or one level
     Test(test::Arguments),
     /// What CI runs: lint, then test
@@ -56,6 +59,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::run(),
         Command::Build => build::run_release(),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci => ci::run(),
         Command::Lint => ci::lint(),

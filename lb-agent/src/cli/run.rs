@@ -25,5 +25,6 @@ pub(super) async fn execute(context: &Context) -> Result<(), Failure> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    crate::run::run(config, environment).await.map_err(|error| Failure::Agent(error.into()))
+    // The one future that is large: it holds the whole agent.
+    Box::pin(crate::run::run(config, environment)).await.map_err(|error| Failure::Agent(error.into()))
 }

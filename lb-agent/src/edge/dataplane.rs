@@ -54,6 +54,15 @@ pub enum DataPlaneError {
         #[source]
         source: std::io::Error,
     },
+    /// The TC program could not be put on a local interface, or taken off it.
+    #[error("containers behind interface {ifindex} get no answers through the VIP: {source}. The agent retries")]
+    Attach {
+        /// Which interface.
+        ifindex: u32,
+        /// What was wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The map is full.
     #[error(
         "map {map} is full ({limit} entries): {operation} refused. Remove services or backends, or raise the limit at build"

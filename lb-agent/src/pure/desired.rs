@@ -10,8 +10,8 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED,
-    VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, HOST_VETH_INTERFACES, INTERFACE_LOCAL,
+    INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
@@ -118,7 +118,11 @@ fn add_network(tables: &mut Tables, ledger: &Ledger) {
     tables.locals = network.addresses.iter().map(|(ip, _, _)| address(*ip)).collect();
     for (ifindex, interface) in &network.interfaces {
         if ledger.interfaces().contains(&interface.name) {
-            let entry = InterfaceEntry { mac: interface.mac, flags: 0 };
+            let is_veth = interface.kind == LinkKind::Veth;
+            if is_veth {
+                tables.host_flags |= HOST_VETH_INTERFACES;
+            }
+            let entry = InterfaceEntry { mac: interface.mac, flags: if is_veth { INTERFACE_VETH } else { 0 } };
             let _ = tables.interfaces.insert(*ifindex, entry);
         }
     }
@@ -265,6 +269,7 @@ fn snat_address(configured: &[IpAddr], member: &Member, source: IpAddr) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::network::Interface;
     use crate::pure::sweep::SweepReport;
     use crate::pure::tables::Observed;
     use crate::pure::testing::spec;
@@ -318,6 +323,23 @@ mod tests {
             entry.idle_ticks < ticks(Duration::MAX),
             "the longest timeout and its epoch fit into a turn of the clock"
         );
+    }
+
+    #[test]
+    fn a_veth_of_ours_is_known_for_one() {
+        let interface =
+            |name: &str, kind| Interface { name: name.into(), mac: [2; 6], mtu: 1500, up: true, kind, master: None };
+        let mut view = NetworkView::default();
+        let _ = view.interfaces.insert(2, interface("eth0", LinkKind::Physical));
+        let mut l = ledger(spec("web", &[1]));
+        l.set_interfaces(vec!["eth0".into(), "eth1".into()]);
+        l.set_network(view.clone());
+        assert_eq!(desired(&l, Duration::from_secs(100)).host_flags & HOST_VETH_INTERFACES, 0);
+        let _ = view.interfaces.insert(3, interface("eth1", LinkKind::Veth));
+        l.set_network(view);
+        let tables = desired(&l, Duration::from_secs(100));
+        assert_ne!(tables.host_flags & HOST_VETH_INTERFACES, 0);
+        assert_eq!((tables.interfaces[&2].flags, tables.interfaces[&3].flags), (0, INTERFACE_VETH));
     }
 
     #[test]

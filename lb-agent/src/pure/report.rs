@@ -77,7 +77,7 @@ fn backend(s: &Service, m: &Member, ledger: &Ledger, now: Duration) -> BackendSt
         reply_bytes: m.counters.reply_bytes,
         messages: m.counters.messages,
         confirmed_flows: m.counters.confirmed,
-        closed_flows: m.counters.closed,
+        closed_flows: m.counters.closed + m.counters.lingered,
         reset_flows: m.counters.reset,
         expired_flows: m.counters.expired,
         refused_flows: m.counters.refused,

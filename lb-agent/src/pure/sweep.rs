@@ -61,7 +61,8 @@ pub struct SweepRequest {
     /// `minimal`: entries of these slots are deleted, the slots have settled. A slot that is found in transition again is
     /// spared: read the entry first, then the slot, then delete.
     pub forget: BTreeMap<ServiceId, SlotSet>,
-    /// Entries and reply mappings of these owners are deleted: they are gone, or their flows were cut.
+    /// Entries and reply mappings of these owners are deleted: they are gone for good. (Entries of owners that are not alive
+    /// are deleted unasked.)
     pub purge: BTreeSet<Owner>,
     /// Also walk the snat and fragment maps (dearer; every few seconds is enough).
     pub walk_reply_maps: bool,

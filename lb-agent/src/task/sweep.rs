@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -31,22 +31,29 @@ pub async fn run(
     mut sweeper: impl Sweeper + 'static,
     orders: watch::Receiver<SweepOrder>,
     facts: mpsc::Sender<Fact>,
+    hurry: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut turns = interval(URGENT);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut calm = 0;
+    let mut extra = 0;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            _ = turns.tick() => {}
+            // The next report may be of a moment before somebody asked; the one after it is not.
+            () = hurry.notified() => extra = 1,
+            () = std::future::ready(()), if extra > 0 => extra -= 1,
+            _ = turns.tick() => {
+                calm += 1;
+                if !orders.borrow().is_urgent && calm < CALM_TURNS {
+                    continue;
+                }
+                calm = 0;
+            }
         }
         let order = orders.borrow().clone();
-        calm += 1;
-        if !order.is_urgent && calm < CALM_TURNS {
-            continue;
-        }
-        calm = 0;
         // A million flows take milliseconds: not on a thread that others wait for.
         let swept = tokio::task::spawn_blocking(move || {
             let result = sweeper.sweep(&order.request);

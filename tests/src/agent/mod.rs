@@ -59,13 +59,15 @@ impl Agent {
     /// Writes the configuration and starts nothing.
     pub fn prepare(machine: &Arc<Netns>, settings: Settings) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // First: where it is missing, nothing else has been made yet.
+        let program = program();
         bpffs::ensure_mounted();
         let name = format!("weir-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(folder.join("state")).expect("the temporary folder can be written to");
         let agent = Self {
             machine: Arc::clone(machine),
-            program: program(),
+            program,
             folder,
             pin_dir: bpffs::root().join(name),
             settings,
@@ -259,7 +261,8 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    /// The end of the log.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")

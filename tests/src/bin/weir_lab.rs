@@ -1,13 +1,14 @@
-//! The lab from the command line: what runs on its machines.
+//! The lab from the command line: what runs on its machines, and the demo.
 
-use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use weir_tests::demo;
 use weir_tests::server::serve::serve;
 
 #[derive(Debug, Parser)]
-#[command(name = "weir-lab", about = "What runs on the machines of Weir's lab")]
+#[command(name = "weir-lab", about = "Weir's lab: what runs on its machines, and the demo")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -24,9 +25,23 @@ enum Verb {
         #[arg(long, required = true)]
         listen: Vec<SocketAddr>,
     },
+    /// Show Weir at work: servers die, return, are drained and added under load (root)
+    Demo(demo::Options),
 }
 
-fn main() -> io::Result<()> {
-    let Verb::Serve { name, listen } = Arguments::parse().verb;
+fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Serve { name, listen } => match run_server(name, listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run_server(name: String, listen: Vec<SocketAddr>) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(name, listen))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -15,6 +15,9 @@ use crate::netns::{Netns, Running};
 /// Longer than any request takes here, shorter than the kernel's first retransmission of a SYN (1 s): what takes
 /// longer has lost a packet on the way.
 const LATE: Duration = Duration::from_millis(900);
+
+/// Failures after which a load that was to end by itself gives up: what is broken need not be waited for 20,000 times.
+const ENOUGH_FAILURES: u64 = 100;
 
 /// Who ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,21 @@ pub struct Load {
     pub limit: Duration,
     /// Wait between two requests of one worker.
     pub pause: Duration,
+    /// Hears of every request when it has ended; `None`: the tally is enough.
+    pub watch: Option<mpsc::Sender<Request>>,
+}
+
+/// A request that has ended.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asked: 0 to `concurrency` - 1. A worker has one request at a time.
+    pub worker: usize,
+    /// When it began.
+    pub began: Instant,
+    /// When it was answered or had failed.
+    pub ended: Instant,
+    /// The server that answered.
+    pub outcome: Result<String, Failure>,
 }
 
 impl Load {
@@ -60,6 +78,7 @@ impl Load {
             close: Close::Client,
             limit: Duration::from_secs(5),
             pause: Duration::ZERO,
+            watch: None,
         }
     }
 
@@ -198,6 +217,7 @@ struct Shared {
     stop: AtomicBool,
     begun: AtomicU64,
     answered: AtomicU64,
+    failed: AtomicU64,
 }
 
 async fn run(load: Arc<Load>, shared: Arc<Shared>) -> Tally {
@@ -216,14 +236,26 @@ async fn work(load: Arc<Load>, shared: Arc<Shared>, worker: usize) -> Tally {
     let mut round = 0;
     while !shared.stop.load(Ordering::Relaxed) && shared.begun.fetch_add(1, Ordering::Relaxed) < load.requests {
         let began = Instant::now();
-        match request(&load, source(&load, worker, round)).await {
+        let outcome = request(&load, source(&load, worker, round)).await;
+        let ended = Instant::now();
+        if let Some(watch) = &load.watch {
+            // Whoever watched may have seen enough.
+            let _: Result<(), _> = watch.send(Request { worker, began, ended, outcome: outcome.clone() });
+        }
+        match outcome {
             Ok(backend) => {
                 tally.ok += 1;
                 *tally.shares.entry(backend).or_default() += 1;
-                tally.late += u64::from(began.elapsed() > LATE);
+                tally.late += u64::from(ended - began > LATE);
                 let _ = shared.answered.fetch_add(1, Ordering::Relaxed);
             }
-            Err(why) => tally.failed.push(Failed { began, ended: Instant::now(), why }),
+            Err(why) => {
+                tally.failed.push(Failed { began, ended, why });
+                let failures = shared.failed.fetch_add(1, Ordering::Relaxed) + 1;
+                if failures >= ENOUGH_FAILURES && load.requests < u64::MAX {
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
+            }
         }
         round += 1;
         if !load.pause.is_zero() {

@@ -52,20 +52,29 @@ impl Streams {
     }
 
     async fn follow(self, begun: std::sync::mpsc::Sender<()>) -> Ended {
+        // The receiver is gone when the test has failed already.
+        self.one(|_| {
+            let _: Result<(), _> = begun.send(());
+        })
+        .await
+    }
+
+    /// One stream to its end, whatever `count` says. `begun` hears the server's name when the first bytes have come. To
+    /// be run on a client machine.
+    pub async fn one(self, begun: impl FnOnce(&str)) -> Ended {
         let mut server = String::new();
         let outcome = self.read(&mut server, begun).await;
         Ended { server, outcome }
     }
 
-    async fn read(self, server: &mut String, begun: std::sync::mpsc::Sender<()>) -> Result<(), Failure> {
+    async fn read(self, server: &mut String, begun: impl FnOnce(&str)) -> Result<(), Failure> {
         // Silence of several intervals is a stall.
         let limit = self.every * 4 + Duration::from_secs(5);
         let mut connection = Connection::open(self.target, None, limit).await?;
         connection.ask(&format!("/slow?chunks={}&ms={}", self.chunks, self.every.as_millis())).await?;
         let answer = connection.answer().await?;
         *server = answer.backend;
-        // The receiver is gone when the test has failed already.
-        let _: Result<(), _> = begun.send(());
+        begun(server);
         if self.half_close {
             connection.half_close().await?;
         }

@@ -44,7 +44,7 @@ impl Host {
     /// `ip` in this host's namespace.
     pub fn ip(&self, arguments: &str) {
         let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
-        assert!(status.success(), "ip {arguments}");
+        assert!(status.success(), "ip {arguments} (on {})", self.root.display());
     }
 
     /// A veth pair; `name` is the end that the agent knows.

@@ -1,4 +1,4 @@
-//! What every file must be: opened by its room, of one subject, safe outside four rooms, the same in tests and in use.
+//! What every file must be: opened by its room, of one subject, safe outside a few rooms, the same in tests and in use.
 
 use super::source::Source;
 use super::{Finding, Severity};
@@ -7,8 +7,15 @@ use super::{Finding, Severity};
 const LONG: usize = 400;
 
 /// The only files that may say `unsafe`.
-const UNSAFE_ROOMS: [&str; 4] =
-    ["lb-common/src/pod.rs", "lb-ebpf/src/tables.rs", "lb-ebpf/src/packet.rs", "lb-agent/src/edge/bpf/mmap.rs"];
+const UNSAFE_ROOMS: [&str; 7] = [
+    "lb-common/src/pod.rs",
+    "lb-ebpf/src/tables.rs",
+    "lb-ebpf/src/atomic.rs",
+    "lb-ebpf/src/packet.rs",
+    "lb-ebpf/src/word.rs",
+    "lb-ebpf/src/exit.rs",
+    "lb-agent/src/edge/bpf/mmap.rs",
+];
 
 pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();

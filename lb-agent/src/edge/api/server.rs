@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::socket::ApiSocket;
 use super::{Backends, DEFAULT_FLOW_LIMIT, ErrorBody, Health, MAX_FLOW_LIMIT, Request, Services};
@@ -23,6 +23,9 @@ use crate::pure::snapshot::{FlowQuery, Snapshot};
 /// A command must be done by then: an unload of a thousand services takes a few seconds.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Sweeps take milliseconds. Where they fail, an older state is better than none.
+const FRESH_DEADLINE: Duration = Duration::from_millis(500);
+
 /// What the API stands on.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -30,6 +33,8 @@ pub struct Api {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The way to the single writer, of depth [`super::COMMANDS_DEPTH`].
     pub commands: mpsc::Sender<Request>,
+    /// Asks for a sweep: counts that are shown are as of the question, not of the last turn.
+    pub hurry: Arc<Notify>,
 }
 
 /// Serves until `shutdown` is done and the answers under way have been given; then the socket's file is gone.
@@ -119,6 +124,19 @@ impl Api {
         Arc::clone(&self.snapshots.borrow())
     }
 
+    /// The state with counts that are younger than the question; after `FRESH_DEADLINE` whatever there is.
+    async fn fresh(&self) -> Arc<Snapshot> {
+        let asked = self.snapshot().flow_table.sweeps;
+        self.hurry.notify_one();
+        let mut snapshots = self.snapshots.clone();
+        // The next sweep to end may have begun before the question; the one after it has not.
+        let fresh = snapshots.wait_for(|snapshot| snapshot.flow_table.sweeps >= asked + 2);
+        match tokio::time::timeout(FRESH_DEADLINE, fresh).await {
+            Ok(Ok(snapshot)) => Arc::clone(&snapshot),
+            _ => self.snapshot(),
+        }
+    }
+
     /// Hands a command over and waits for what comes of it.
     async fn command(&self, command: Command) -> Result<Json<Reply>, ApiError> {
         let (answer, answered) = oneshot::channel();
@@ -153,15 +171,15 @@ async fn health(State(api): State<Api>) -> Json<Health> {
 }
 
 async fn status(State(api): State<Api>) -> Response {
-    json(&*api.snapshot())
+    json(&*api.fresh().await)
 }
 
 async fn services(State(api): State<Api>) -> Json<Services> {
-    Json(Services { services: api.snapshot().services.clone() })
+    Json(Services { services: api.fresh().await.services.clone() })
 }
 
 async fn backends(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Backends>, ApiError> {
-    let snapshot = api.snapshot();
+    let snapshot = api.fresh().await;
     let Some(service) = snapshot.services.iter().find(|service| service.name == name) else {
         let names: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
         let message = format!("there is no service {name:?}; there are: {}", names.join(", "));

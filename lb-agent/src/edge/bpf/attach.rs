@@ -132,6 +132,16 @@ impl Links {
         Ok(())
     }
 
+    /// Takes the TC program off a local interface; nothing where it has none, or is gone itself.
+    ///
+    /// # Errors
+    /// Where a pin cannot be removed.
+    pub fn detach_local(&mut self, ifindex: u32) -> Result<(), LoadError> {
+        let Some(name) = self.locals.remove(&ifindex) else { return Ok(()) };
+        remove(&self.pins.link(&name, LinkKind::Local))?;
+        self.remove_filter(&name)
+    }
+
     /// How the TC program is attached.
     pub fn tc_way(&self) -> TcWay {
         self.way

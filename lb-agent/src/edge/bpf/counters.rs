@@ -1,6 +1,6 @@
 //! Counters as mapped memory: one record per CPU and owner, one per CPU and verdict, added up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::limits::MAX_OWNERS;
@@ -17,6 +17,7 @@ use super::pin::Pins;
 
 const WORDS: usize = size_of::<OwnerCounters>() / size_of::<u64>();
 const EXPIRED: usize = core::mem::offset_of!(OwnerCounters, expired) / size_of::<u64>();
+const LINGERED: usize = core::mem::offset_of!(OwnerCounters, lingered) / size_of::<u64>();
 
 /// The counters.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub(super) struct Counters {
     owners: Mapped<AtomicU64>,
     verdicts: Mapped<AtomicU64>,
     cpus: usize,
-    /// Owners that have ever counted anything: the others' records, 4 MiB per CPU, need no reading.
-    busy: Vec<bool>,
+    /// Owners that have counted anything or had a backend: the others' records, 4 MiB per CPU, need no reading.
+    busy: BTreeSet<Owner>,
 }
 
 impl Counters {
@@ -33,34 +34,29 @@ impl Counters {
     pub(super) fn open(pins: &Pins) -> Result<Self, LoadError> {
         let (owners, verdicts) = (mapped(pins, maps::COUNTERS)?, mapped(pins, maps::VERDICTS)?);
         let cpus = owners.values() / MAX_OWNERS;
-        let mut counters = Self { owners, verdicts, cpus, busy: vec![false; MAX_OWNERS] };
-        counters.busy = (0..MAX_OWNERS).map(|owner| counters.sum(owner) != [0; WORDS]).collect();
+        let mut counters = Self { owners, verdicts, cpus, busy: BTreeSet::new() };
+        let all = (0..MAX_OWNERS).filter_map(|n| Owner::try_from(n).ok());
+        counters.busy = all.filter(|owner| counters.sum(*owner) != [0; WORDS]).collect();
         Ok(counters)
     }
 
-    /// A flow of this owner has ended by silence. Nobody else writes this word.
-    pub(super) fn add_expired(&self, owner: Owner) {
-        if let Some(word) = self.owners.value(usize::from(owner)).and_then(|record| record.get(EXPIRED)) {
+    /// A flow of this owner has ended by silence: in the middle, or after its client's FIN (`lingered`, DSR). Nobody else
+    /// writes these words.
+    pub(super) fn add_silent(&self, owner: Owner, lingered: bool) {
+        let word = if lingered { LINGERED } else { EXPIRED };
+        if let Some(word) = self.owners.value(usize::from(owner)).and_then(|record| record.get(word)) {
             let _before = word.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Totals since load, of every owner that has counted anything. `backends` says which may have begun to.
-    pub(super) fn per_owner(&mut self, backends: &Mapped<AtomicU64>) -> BTreeMap<Owner, OwnerCounters> {
+    /// Totals since load, of every owner that has counted anything. `in_use` are those that may have begun to.
+    pub(super) fn per_owner(&mut self, in_use: &[Owner]) -> BTreeMap<Owner, OwnerCounters> {
+        self.busy.extend(in_use);
         let mut totals = BTreeMap::new();
-        for owner in 0..MAX_OWNERS {
-            let in_use = backends.value(owner).is_some_and(|w| w.iter().any(|w| w.load(Ordering::Relaxed) != 0));
-            if !in_use && !self.busy.get(owner).is_some_and(|busy| *busy) {
-                continue;
-            }
-            let sum = self.sum(owner);
-            let total = OwnerCounters::read_from_bytes(sum.as_bytes()).unwrap_or_default();
-            if total == OwnerCounters::default() {
-                continue;
-            }
-            if let (Some(busy), Ok(owner)) = (self.busy.get_mut(owner), Owner::try_from(owner)) {
-                *busy = true;
-                let _first = totals.insert(owner, total);
+        for owner in &self.busy {
+            let total = OwnerCounters::read_from_bytes(self.sum(*owner).as_bytes()).unwrap_or_default();
+            if total != OwnerCounters::default() {
+                let _first = totals.insert(*owner, total);
             }
         }
         totals
@@ -77,9 +73,9 @@ impl Counters {
         totals
     }
 
-    fn sum(&self, owner: usize) -> [u64; WORDS] {
+    fn sum(&self, owner: Owner) -> [u64; WORDS] {
         let mut sum = [0_u64; WORDS];
-        for record in (0..self.cpus).filter_map(|cpu| self.owners.value(cpu * MAX_OWNERS + owner)) {
+        for record in (0..self.cpus).filter_map(|cpu| self.owners.value(cpu * MAX_OWNERS + usize::from(owner))) {
             for (total, word) in sum.iter_mut().zip(record) {
                 *total = total.wrapping_add(word.load(Ordering::Relaxed));
             }

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use aya::programs::ProgramError;
-
 /// Why the packet path could not be set up. Nothing that forwards was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -100,13 +98,12 @@ pub enum LoadError {
         source: Box<aya::EbpfError>,
     },
     /// The kernel does not take a program.
-    #[error("the kernel refuses program {program}: {source}. {remedy}")]
+    #[error("the kernel refuses program {program}: {reason}. {remedy}")]
     Program {
         /// Its name.
         program: &'static str,
-        /// What the verifier said.
-        #[source]
-        source: Box<ProgramError>,
+        /// What the kernel said, with the verifier's last words.
+        reason: String,
         /// What to do.
         remedy: &'static str,
     },

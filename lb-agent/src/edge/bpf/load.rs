@@ -28,6 +28,9 @@ use crate::pure::snapshot::InterfaceStatus;
 /// Length of an epoch until the agent has said which idle timeouts there are: 2^4 ticks, 4.3 s.
 const FIRST_EPOCH_SHIFT: u32 = 4;
 
+/// Lines of the verifier's log that an error shows.
+const VERIFIER_LINES: usize = 8;
+
 /// The object and how to load it.
 #[derive(Clone, Copy, Debug)]
 pub struct Build<'a> {
@@ -229,8 +232,8 @@ impl Ready<'_> {
             load_program::<SchedClassifier>(ebpf, maps::PROGRAM_REPLY, &reply)?;
         }
         let xdp =
-            Xdp::from_pin(&ingress, XdpAttachType::Interface).map_err(|e| program_error(maps::PROGRAM_INGRESS, e))?;
-        let tc = SchedClassifier::from_pin(&reply).map_err(|e| program_error(maps::PROGRAM_REPLY, e))?;
+            Xdp::from_pin(&ingress, XdpAttachType::Interface).map_err(|e| program_error(maps::PROGRAM_INGRESS, &e))?;
+        let tc = SchedClassifier::from_pin(&reply).map_err(|e| program_error(maps::PROGRAM_REPLY, &e))?;
         Ok((xdp, tc))
     }
 
@@ -274,18 +277,29 @@ impl Loadable for SchedClassifier {
 fn load_program<P: Loadable>(ebpf: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), LoadError> {
     let program = ebpf
         .program_mut(name)
-        .ok_or_else(|| program_error(name, ProgramError::InvalidName { name: name.to_owned() }))?;
-    P::load_and_pin(program, pin).map_err(|e| program_error(name, e))
+        .ok_or_else(|| program_error(name, &ProgramError::InvalidName { name: name.to_owned() }))?;
+    P::load_and_pin(program, pin).map_err(|e| program_error(name, &e))
 }
 
-fn program_error(program: &'static str, source: ProgramError) -> LoadError {
-    let remedy = match errno(&source) {
-        Some(libc::EPERM | libc::EACCES) => {
-            "If the verifier's words above do not explain it, the agent lacks CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON"
+fn program_error(program: &'static str, error: &ProgramError) -> LoadError {
+    let remedy = match errno(error) {
+        Some(libc::EPERM) => {
+            "Is BPF locked down (`sysctl kernel.unprivileged_bpf_disabled`, `cat /sys/kernel/security/lockdown`)?"
         }
-        _ => "The kernel must be 5.15 or newer; please report the verifier's words with its version",
+        _ => "The kernel must be 5.15 or newer; please report these words with its version",
     };
-    LoadError::Program { program, source: Box::new(source), remedy }
+    LoadError::Program { program, reason: reason(error), remedy }
+}
+
+/// A verifier's log has thousands of lines, and the last few say why.
+fn reason(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+    format!("{io_error}; the verifier's last words: {}", last.join(" | "))
 }
 
 /// Levels of `aya-log`: 0 is off, 1 error, 3 info, 4 debug.

@@ -46,6 +46,7 @@ pub struct BpfDataPlane {
     pub(super) rings: Rings,
     pub(super) backends: Mapped<AtomicU64>,
     pub(super) schedules: Mapped<AtomicU64>,
+    pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
     pub(super) pins: Pins,
@@ -69,6 +70,7 @@ impl BpfDataPlane {
             rings: Rings::open(pins)?,
             backends: mapped(pins, maps::BACKENDS)?,
             schedules: mapped(pins, maps::SCHEDULES)?,
+            counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
             kept: PacketMaps::open(pins)?,
             pins: pins.clone(),
@@ -119,6 +121,12 @@ impl BpfDataPlane {
         let places = self.backends.value(usize::from(owner)).ok_or_else(|| beyond(maps::BACKENDS, MAX_OWNERS))?;
         for place in places {
             place.store(0, Ordering::Release);
+        }
+        // Nobody names the owner any more; who gets the index next counts from zero.
+        for cpu in 0..self.counters.values() / MAX_OWNERS {
+            for word in self.counters.value(cpu * MAX_OWNERS + usize::from(owner)).into_iter().flatten() {
+                word.store(0, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

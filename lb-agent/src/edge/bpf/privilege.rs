@@ -7,9 +7,11 @@ use super::error::LoadError;
 /// Numbers of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Checks for what loading and attaching need. `CAP_SYS_ADMIN` stands for `CAP_BPF`, as it does in the kernel.
+/// Checks for what loading and attaching need. Without `CAP_PERFMON` the verifier takes no pointer arithmetic on the stack.
+/// `CAP_SYS_ADMIN` stands for it and for `CAP_BPF`, as it does in the kernel.
 ///
 /// # Errors
 /// [`LoadError::Privilege`] with the names of those that are missing.
@@ -19,7 +21,7 @@ pub(super) fn check() -> Result<(), LoadError> {
         return Ok(());
     };
     let missing = missing(effective);
-    if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege { missing: missing.join(" and ") }) }
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege { missing: missing.join(", ") }) }
 }
 
 fn effective(status: &str) -> Option<u64> {
@@ -29,14 +31,13 @@ fn effective(status: &str) -> Option<u64> {
 
 fn missing(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective >> capability & 1 != 0;
-    let mut missing = Vec::new();
-    if !has(CAP_BPF) && !has(CAP_SYS_ADMIN) {
-        missing.push("CAP_BPF");
-    }
-    if !has(CAP_NET_ADMIN) {
-        missing.push("CAP_NET_ADMIN");
-    }
-    missing
+    let needed =
+        [("CAP_BPF", CAP_BPF, true), ("CAP_NET_ADMIN", CAP_NET_ADMIN, false), ("CAP_PERFMON", CAP_PERFMON, true)];
+    needed
+        .into_iter()
+        .filter(|(_, capability, admin_will_do)| !(has(*capability) || *admin_will_do && has(CAP_SYS_ADMIN)))
+        .map(|(name, _, _)| name)
+        .collect()
 }
 
 #[cfg(test)]
@@ -44,14 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ordinary_user_is_told_both_capabilities() {
+    fn an_ordinary_user_is_told_every_capability() {
         let status = "Name:\tlb-agent\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n";
-        assert_eq!(missing(effective(status).unwrap()), ["CAP_BPF", "CAP_NET_ADMIN"]);
+        assert_eq!(missing(effective(status).unwrap()), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
     }
 
     #[test]
-    fn sys_admin_stands_for_bpf_but_not_for_net_admin() {
+    fn sys_admin_stands_for_bpf_and_perfmon_but_not_for_net_admin() {
         assert_eq!(missing(1 << CAP_SYS_ADMIN), ["CAP_NET_ADMIN"]);
-        assert!(missing(1 << CAP_BPF | 1 << CAP_NET_ADMIN).is_empty());
+        assert!(missing(1 << CAP_BPF | 1 << CAP_NET_ADMIN | 1 << CAP_PERFMON).is_empty());
     }
 }

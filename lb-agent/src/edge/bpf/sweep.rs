@@ -9,23 +9,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
-use lb_common::flow::FlowEntry;
+use lb_common::flow::{FlowEntry, FlowState};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS};
 use lb_common::maps;
 use lb_common::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry};
 use lb_common::slot::{Owner, Slot, slot_of};
 use lb_common::sweep::{Judgement, judge};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::counters::Counters;
 use super::error::LoadError;
 use super::maps::{failed, mapped};
 use super::mmap::Mapped;
-use super::observe::{backend, monotonic};
+use super::observe::monotonic;
 use super::pin::Pins;
 use super::rings::{Rings, Slots};
 use super::sweep_replies::ReplyMaps;
 use crate::edge::dataplane::{DataPlaneError, Sweeper};
 use crate::pure::sweep::{FlowCounts, SlotSet, SweepReport, SweepRequest, TableUse};
+
+const BACKEND_WORDS: usize = size_of::<BackendEntry>() / size_of::<u64>();
 
 /// An entry that the kernel changes under us is read again this often; then it is alive, whatever it says.
 const ATTEMPTS: usize = 3;
@@ -55,6 +58,8 @@ pub struct BpfSweeper {
     replies: ReplyMaps,
     owners: Vec<OwnerInfo>,
     counts: Vec<Counts>,
+    /// Owners that have a backend.
+    in_use: Vec<Owner>,
 }
 
 impl BpfSweeper {
@@ -69,6 +74,7 @@ impl BpfSweeper {
             replies: ReplyMaps::open(pins)?,
             owners: vec![OwnerInfo::default(); MAX_OWNERS],
             counts: vec![Counts::default(); MAX_OWNERS],
+            in_use: Vec::new(),
         })
     }
 
@@ -83,16 +89,23 @@ impl BpfSweeper {
             let _first = numbers.insert(*id, services.len());
             services.push(ServiceInfo { entry: *entry, in_transition, ring, forget, blocked: SlotSet::default() });
         }
-        for (owner, (info, counts)) in self.owners.iter_mut().zip(&mut self.counts).enumerate() {
-            let entry = backend(&self.backends, owner).unwrap_or_default();
-            let known = entry != BackendEntry::default();
-            let number = numbers.get(&entry.service).copied().filter(|_| known).unwrap_or(0);
+        self.in_use.clear();
+        self.counts.fill(Counts::default());
+        let (entries, _) = self.backends.as_chunks::<BACKEND_WORDS>();
+        for ((owner, info), words) in (0..).zip(&mut self.owners).zip(entries) {
+            let words = words.each_ref().map(|word| word.load(Ordering::Acquire));
+            *info = OwnerInfo { service: 0, flags: MAYBE_DEAD };
+            if words == [0; BACKEND_WORDS] {
+                continue;
+            }
+            self.in_use.push(owner);
+            let entry = BackendEntry::read_from_bytes(words.as_bytes()).unwrap_or_default();
+            let number = numbers.get(&entry.service).copied().unwrap_or(0);
             let service = services.get(number).map_or(0, ServiceInfo::flags);
             let by_source = if entry.slot_by_source() { BY_SOURCE } else { 0 };
             let dead = if entry.is_alive() { 0 } else { MAYBE_DEAD };
             // At most MAX_SERVICES services have ids, so their number fits.
             *info = OwnerInfo { service: u16::try_from(number).unwrap_or(0), flags: service | by_source | dead };
-            *counts = Counts::default();
         }
         for owner in &request.purge {
             if let Some(info) = self.owners.get_mut(usize::from(*owner)) {
@@ -157,7 +170,7 @@ impl Sweeper for BpfSweeper {
             .map(|service| (service.entry.id, service.blocked))
             .collect();
         let forgot = request.forget.keys().filter(|id| request.services.contains_key(id)).copied().collect();
-        let counters = self.counters.per_owner(&self.backends);
+        let counters = self.counters.per_owner(&self.in_use);
         let verdicts = self.counters.verdicts();
         let took = monotonic().map_err(told(maps::FLOWS))?.saturating_sub(started);
         let table = TableUse { used, room: self.flows.len() as u64 };
@@ -242,7 +255,10 @@ struct Walk<'a> {
 enum Fate {
     Keep(Judgement),
     /// Silence has ended it.
-    Expire,
+    Expire {
+        /// Behind DSR, after the client's FIN.
+        lingered: bool,
+    },
     /// Over, or to be deleted for another reason than silence.
     Delete,
 }
@@ -256,8 +272,8 @@ impl Walk<'_> {
             let Fate::Keep(judgement) = fate else {
                 match place.compare_exchange(entry.0, 0, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => {
-                        if matches!(fate, Fate::Expire) {
-                            self.counters.add_expired(entry.owner());
+                        if let Fate::Expire { lingered } = fate {
+                            self.counters.add_silent(entry.owner(), lingered);
                         }
                         return false;
                     }
@@ -282,7 +298,9 @@ impl Walk<'_> {
         let service = self.services.get(usize::from(info.service)).map_or(&UNKNOWN, |s| &s.entry);
         match judge(entry, self.now, service) {
             Judgement::Expire if entry.is_ended() => Fate::Delete,
-            Judgement::Expire => Fate::Expire,
+            Judgement::Expire => {
+                Fate::Expire { lingered: entry.state() == Some(FlowState::FinClient) && service.forward != FORWARD_NAT }
+            }
             judgement => Fate::Keep(judgement),
         }
     }

@@ -3,7 +3,7 @@
 //! In: a [`Target`]. Out: a [`ProbeOutcome`], always within the target's timeout. Nothing outlives a probe: its socket and
 //! everything that drives it belong to the future, so that a finished, timed out or dropped probe leaves no descriptor.
 //!
-//! Answered or silent ([`FailKind`]) is the question of who can still speak for the backend's established flows:
+//! Answered or silent ([`FailKind`](crate::pure::model::FailKind)) is the question of who can still speak for the backend's established flows:
 //! - answered: its kernel or its server spoke. Refused, reset, wrong status, bad body, TLS failure; **and a server that
 //!   accepted the connection and then hung**: its kernel is alive, acknowledges data and will reset what it does not know, so
 //!   its flows are its own affair;

@@ -20,8 +20,9 @@ use crate::pure::transition::RingState;
 use crate::pure::wanted::RuntimeChanges;
 
 impl Ledger {
-    /// A ledger that continues what the maps contain (`first`: what a first sweep saw in them) and wants what file and runtime changes say. Services and backends that
-    /// nobody wants any more leave as they would have at run time: services at once, backends by a drain.
+    /// A ledger that continues what the maps contain (`first`: what a first sweep saw in them) and wants what file and runtime
+    /// changes say. Services and backends that nobody wants any more leave as they would have at run time: services at once,
+    /// backends by a drain.
     ///
     /// # Errors
     /// More services or backends than fit on one host.
@@ -32,12 +33,17 @@ impl Ledger {
         first: &SweepReport,
         now: Duration,
     ) -> Result<Self, Refusal> {
-        let mut ledger = Self::default();
+        // What is shown before the next sweep must not look like counters that began anew.
+        let mut ledger = Self { verdicts: first.verdicts.clone(), table: first.table, ..Self::default() };
         for spec in &specs {
             let entry = observed.tables.services.get(&endpoint(&spec.key));
             if let Some((entry, slots)) = entry.and_then(|entry| Some((entry, observed.slots.get(&entry.id)?))) {
                 let id = entry.id;
-                let members = members(observed, id, slots, now);
+                let mut members = members(observed, id, slots, now);
+                for member in &mut members {
+                    member.flows = first.flows.get(&member.owner).copied().unwrap_or_default();
+                    member.counters = first.counters.get(&member.owner).copied().unwrap_or_default();
+                }
                 let (ring, stores) = RingState::adopt(slots, rules(spec), is_all_tracked(entry, &members, first), now);
                 let mut service = Service::new(id, spec.clone(), members, ring, stores);
                 service.resume(now);
@@ -77,9 +83,9 @@ fn members(observed: &Observed, id: ServiceId, slots: &[u32], now: Duration) -> 
         }
     }
     let serves = |owner: Owner| serves.get(usize::from(owner)) == Some(&true);
+    // Also those without flows or slots (down and silent, drained, disabled): their counters go on. What nobody wants any more
+    // was retired, and names no service.
     let of_service = observed.tables.backends.iter().filter(|(_, entry)| entry.service == id);
-    // Neither flows nor slots: its index may go. Were its backend wanted, it would get another.
-    let of_service = of_service.filter(|(owner, entry)| entry.is_alive() || serves(**owner));
     of_service.map(|(owner, entry)| member(*owner, entry, serves(*owner), now)).collect()
 }
 

@@ -92,6 +92,8 @@ impl Member {
             (Phase::Draining { .. }, _) => BackendState::Draining,
             (Phase::Drained { .. } | Phase::Disabled, _) => BackendState::Disabled,
             (Phase::Serving, Health::Starting) => BackendState::Starting,
+            // It passes its probes, but entries of its former flows must be gone before it gets new ones.
+            (Phase::Serving, Health::Up) if !self.is_alive() => BackendState::Starting,
             (Phase::Serving, Health::Up) => BackendState::Up,
             (Phase::Serving, Health::Down(_)) => BackendState::Down,
         }

@@ -177,7 +177,7 @@ impl Ledger {
             self.events.push(Event::info(format!("service {} removed", service.spec.name)));
         }
         for spec in &specs {
-            self.want_service(spec, changes.pool(spec), now);
+            self.want_service(spec, &changes.pool(spec), now);
         }
         self.specs = specs;
         self.changes = changes;
@@ -201,7 +201,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn want_service(&mut self, spec: &ServiceSpec, pool: Vec<WantedBackend>, now: Duration) {
+    fn want_service(&mut self, spec: &ServiceSpec, pool: &[WantedBackend], now: Duration) {
         let known = self.services.values().find(|s| s.spec.key == spec.key).map(|s| s.id);
         let id = known.unwrap_or_else(|| {
             let id = (0..ServiceId::MAX).find(|id| !self.services.contains_key(id)).unwrap_or_default();
@@ -214,15 +214,15 @@ impl Ledger {
         });
         let Some(service) = self.services.get_mut(&id) else { return };
         service.set_spec(spec, now);
-        service.depart_all_but(&pool, now, &mut self.events);
-        for wanted in &pool {
+        service.depart_all_but(pool, now, &mut self.events);
+        for wanted in pool {
             if !service.members.iter().any(|m| m.addr == wanted.addr) {
                 let Some(owner) = self.owners.allocate() else { continue };
                 service.join(Member::new(owner, wanted.addr, wanted.weight, wanted.origin), &mut self.events);
             }
             service.steer(wanted, now, &mut self.events);
         }
-        service.order_by(&pool);
+        service.order_by(pool);
     }
 
     /// What `change` would make of the runtime changes. Changes nothing.
@@ -304,8 +304,9 @@ impl Ledger {
 
     /// What the next sweep is asked.
     pub fn sweep_request(&mut self, now: Duration) -> SweepRequest {
-        let dead = self.services.values().flat_map(|s| &s.members).filter(|m| !m.is_alive()).map(|m| m.owner);
-        let purge: BTreeSet<Owner> = dead.chain(self.owners.retired()).collect();
+        // Not those that are merely dead: they may live again while a sweep that was asked earlier is still under way, and it
+        // would take their new flows. The sweep looks at each entry's owner itself.
+        let purge: BTreeSet<Owner> = self.owners.retired().collect();
         let walk = now >= self.walked + WALK_REPLY_MAPS_EVERY || self.owners.retired().next().is_some();
         if walk {
             self.walked = now;

@@ -231,6 +231,24 @@ fn a_restart_continues_what_the_maps_contain() {
 }
 
 #[test]
+fn a_restart_keeps_the_index_of_a_backend_without_flows_or_slots_because_its_counters_go_on() {
+    let mut first = ledger(spec("web", &[1, 2]));
+    command(&mut first, 1, &BackendChange::Drain, seconds(1));
+    sweep(&mut first, &[], seconds(2));
+    assert!(state(&first, 1) == BackendState::Disabled && !member(&first, 1).is_alive());
+    let id = web(&first).id;
+    let observed = Observed {
+        tables: desired(&first, seconds(3)),
+        slots: [(id, first.ring(id).expect("a ring"))].into(),
+        adopted: true,
+    };
+    let (specs, changes) = (first.specs().to_vec(), first.changes().clone());
+    let second = Ledger::adopt(specs, changes, &observed, &SweepReport::default(), seconds(5)).expect("fits");
+    assert_eq!(member(&second, 1).owner, member(&first, 1).owner);
+    assert_eq!((slots_of(&second, 1), second.retired().count()), (0, 0));
+}
+
+#[test]
 fn a_backend_that_left_the_file_while_the_agent_was_away_is_drained() {
     let first = ledger(spec("web", &[1, 2]));
     let id = web(&first).id;
