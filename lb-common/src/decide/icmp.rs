@@ -62,7 +62,11 @@ pub(super) fn message<F: Family, P: Packet, T: Tables>(
 /// Reads what the error quotes. Whether it is a packet that its destination sent, as it must be.
 #[inline(always)]
 fn quotes<F: Family, P: Packet>(p: &P, sheet: &mut SheetOf<F>) -> bool {
-    F::quoted(p, sheet.ip.l4 + 8, &mut sheet.quote).is_some() && sheet.quote.src == sheet.ip.dst
+    let end = sheet.ip.l3 + usize::from(sheet.ip.len);
+    // What lies behind the packet is the link's padding, not a quote.
+    F::quoted(p, sheet.ip.l4 + 8, &mut sheet.quote).is_some()
+        && sheet.quote.l4 + 4 <= end
+        && sheet.quote.src == sheet.ip.dst
 }
 
 /// Destination unreachable, source quench, time exceeded, parameter problem; every ICMPv6 type below 128 (RFC 4443).

@@ -21,8 +21,9 @@ const ROOM_PER_FLOW: usize = 2;
 /// Fewest buckets: below this one crowded bucket weighs too much, and 64 KiB is nothing.
 const MIN_BUCKETS: usize = 1_024;
 
-/// Flows per word of the epoch bitmap: at least 4 bits each of its 56.
-const FLOWS_PER_EPOCH_WORD: usize = 14;
+/// Flows per word of the epoch bitmap: at least 16 bits each of its 56. Two flows that share a bit hide each other for an epoch, and
+/// a flow that is hidden for a whole idle timeout is forgotten while it lives: at 16 bits and 4 epochs one in 2^16.
+const FLOWS_PER_EPOCH_WORD: usize = 3;
 
 /// Fewest words of the epoch bitmap: one page.
 const MIN_EPOCH_WORDS: usize = 512;
@@ -132,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_million_flows_get_two_million_entries_and_seven_bits_of_epoch_each() {
+    fn a_million_flows_get_two_million_entries_and_29_bits_of_epoch_each() {
         let sizes = Sizes::for_flows(1_000_000, 2);
-        assert_eq!((sizes.buckets, sizes.epoch_words), (262_144, 131_072));
+        assert_eq!((sizes.buckets, sizes.epoch_words), (262_144, 524_288));
         assert!(sizes.flows() >= 1_000_000);
         assert_eq!(sizes.counters(), 65_536);
     }
