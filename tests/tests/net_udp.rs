@@ -26,7 +26,8 @@ fn flows_stay_on_their_backend_and_answers_come_from_the_vip() {
             assert_eq!(served, 20_000, "no datagram was doubled");
             let dns = scenario.agent.service(DNS);
             assert_eq!(dns.backends.iter().map(|b| b.new_flows).sum::<u64>(), 100, "{dns:#?}");
-            assert_eq!(dns.active_flows, 100, "{dns:#?}");
+            // Two flows may share a flag of the epoch's bitmap: the later one is confirmed an epoch later than its second datagram.
+            assert!(dns.active_flows >= 97 && dns.active_flows + dns.half_open_flows == 100, "{dns:#?}");
         }
     }
 }
