@@ -125,7 +125,7 @@ fn an_interface_without_native_xdp_falls_back_and_says_so() {
 #[test]
 fn a_pin_dir_outside_a_bpffs_gets_one_and_loses_it_again() {
     let mut scenario = prepared();
-    let pins = scenario.agent.config_path().with_file_name("pins");
+    let pins = scenario.agent.own_pins();
     let text = scenario.agent.config_text();
     scenario
         .agent

@@ -5,8 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// Names of an agent's folder and of its pins start with this, then `<pid>-<number>`.
+pub(super) const PREFIX: &str = "weir-test-";
+
+/// Pin folder, within an agent's own, of tests that want one outside the host's bpffs.
+pub(super) const OWN_PINS: &str = "pins";
 
 /// Where the host's bpffs belongs.
 pub(super) fn root() -> PathBuf {
@@ -28,13 +34,23 @@ pub(super) fn ensure_mounted() {
     });
 }
 
+/// Removes the pins and the folder of an agent, and the bpffs that it may have mounted for itself there.
+pub(super) fn remove(pins: &Path, folder: &Path) {
+    // Each of them may be gone already, or never have been.
+    let _: nix::Result<()> = umount(&folder.join(OWN_PINS));
+    let _: std::io::Result<()> = fs::remove_dir_all(pins);
+    let _: std::io::Result<()> = fs::remove_dir_all(folder);
+}
+
 fn remove_leftovers() {
-    let Ok(entries) = fs::read_dir(root()) else { return };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let Some(rest) = name.strip_prefix("weir-test-") else { continue };
-        let Some(pid) = rest.split('-').next() else { continue };
-        if !Path::new("/proc").join(pid).exists() {
-            let _: std::io::Result<()> = fs::remove_dir_all(root().join(&name));
+    for parent in [root(), std::env::temp_dir()] {
+        let Ok(entries) = fs::read_dir(&parent) else { continue };
+        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };
+            let is_left = pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists();
+            if is_left {
+                remove(&root().join(&name), &std::env::temp_dir().join(&name));
+            }
         }
     }
 }

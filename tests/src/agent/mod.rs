@@ -62,7 +62,7 @@ impl Agent {
         // First: where it is missing, nothing else has been made yet.
         let program = program();
         bpffs::ensure_mounted();
-        let name = format!("weir-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}{}-{}", bpffs::PREFIX, std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(folder.join("state")).expect("the temporary folder can be written to");
         let agent = Self {
@@ -148,6 +148,11 @@ impl Agent {
     /// Path of the configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.folder.join("weir.toml")
+    }
+
+    /// A folder beside the configuration, for pins outside the host's bpffs.
+    pub fn own_pins(&self) -> PathBuf {
+        self.folder.join(bpffs::OWN_PINS)
     }
 
     /// Folder of the pins.
@@ -313,8 +318,7 @@ impl Drop for Agent {
             let _: std::io::Result<()> = child.kill();
             drop(child.wait());
         }
-        let _: std::io::Result<()> = fs::remove_dir_all(&self.pin_dir);
-        let _: std::io::Result<()> = fs::remove_dir_all(&self.folder);
+        bpffs::remove(&self.pin_dir, &self.folder);
     }
 }
 
