@@ -26,8 +26,3 @@ pub(crate) fn agent_for_tests() -> Result<PathBuf> {
 pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |directory| workspace().join(directory))
 }
-
-/// The BPF object, as `lb-agent/build.rs` last built it.
-pub(crate) fn object() -> PathBuf {
-    target_dir().join("lb-ebpf/bpfel-unknown-none/bpf/weir")
-}
