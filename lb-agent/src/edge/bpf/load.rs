@@ -274,11 +274,22 @@ impl Loadable for SchedClassifier {
     }
 }
 
+/// How often a program is shown to the verifier before "try again" is its last word; as libbpf does.
+const LOAD_ATTEMPTS: u32 = 5;
+
 fn load_program<P: Loadable>(ebpf: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), LoadError> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| program_error(name, &ProgramError::InvalidName { name: name.to_owned() }))?;
-    P::load_and_pin(program, pin).map_err(|e| program_error(name, &e))
+    let mut attempts = LOAD_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match P::load_and_pin(program, pin) {
+            // A signal is pending for us: the verifier gives up before it has judged anything.
+            Err(e) if errno(&e) == Some(libc::EAGAIN) && attempts > 0 => {}
+            done => return done.map_err(|e| program_error(name, &e)),
+        }
+    }
 }
 
 fn program_error(program: &'static str, error: &ProgramError) -> LoadError {
