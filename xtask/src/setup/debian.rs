@@ -28,8 +28,8 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     let (compiler, others): (Vec<&str>, Vec<&str>) = absent.iter().partition(|package| COMPILER.contains(package));
     if !others.is_empty() {
         bail!(
-            "apt knows no {}. On Debian 12 it is in bookworm-security: is `deb http://deb.debian.org/debian-security \
-             bookworm-security main` among the sources in /etc/apt? LLVM is also at https://apt.llvm.org",
+            "apt knows no {}. On Debian 12 it is in the suite bookworm-security, component main: is that among the sources \
+             in /etc/apt?",
             others.join(", ")
         );
     }
