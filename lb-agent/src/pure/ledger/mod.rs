@@ -230,7 +230,16 @@ impl Ledger {
     /// # Errors
     /// Why it makes no sense.
     pub fn prepare(&self, service: &str, addr: SocketAddr, change: &BackendChange) -> Result<RuntimeChanges, Refusal> {
-        self.changes.with(&self.specs, service, addr, change)
+        self.changes.with(&self.specs, service, addr, change).map_err(|refusal| match refusal {
+            Refusal::NotFound(_) if self.is_leaving(service, addr) => Refusal::Conflict(format!(
+                "backend {addr} of {service} is being removed; `lb-agent backend add {service} {addr}` takes it back"
+            )),
+            other => other,
+        })
+    }
+
+    fn is_leaving(&self, service: &str, addr: SocketAddr) -> bool {
+        self.service(service).is_some_and(|s| s.members.iter().any(|m| m.addr == addr))
     }
 
     /// Takes a backend out without waiting for its flows; how many were cut.

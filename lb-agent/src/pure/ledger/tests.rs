@@ -193,6 +193,17 @@ fn a_removed_backends_index_comes_back_only_when_nothing_names_it() {
 }
 
 #[test]
+fn a_backend_that_is_being_removed_can_be_added_again_and_only_that() {
+    let mut l = ledger(spec("web", &[1, 2]));
+    let owner = member(&l, 1).owner;
+    command(&mut l, 1, &BackendChange::Remove { force: false }, seconds(1));
+    let refused = l.prepare("web", addr(1), &BackendChange::Undrain).expect_err("it is not in the pool");
+    assert!(refused.to_string().contains("backend add"), "{refused}");
+    command(&mut l, 1, &BackendChange::Add { weight: 100 }, seconds(2));
+    assert_eq!((state(&l, 1), member(&l, 1).owner), (BackendState::Up, owner));
+}
+
+#[test]
 fn removal_by_force_says_how_many_flows_it_cut() {
     let mut l = ledger(spec("web", &[1, 2]));
     let owner = member(&l, 1).owner;
