@@ -1,4 +1,4 @@
-//! Compiles `lb-ebpf` for the BPF target and leaves the object where `src/object.rs` embeds it.
+//! Compiles `lb-ebpf` for the BPF target and leaves the objects where `src/object.rs` embeds them.
 
 // Shared with `cargo xtask setup`, which installs what this script looks for.
 #[path = "../xtask/src/toolchain.rs"]
@@ -13,6 +13,9 @@ use std::process::{Command, exit};
 use toolchain::Toolchain;
 
 const TARGET: &str = "bpfel-unknown-none";
+
+/// The programs of `lb-ebpf`, one object each.
+const OBJECTS: [&str; 3] = ["weir", "decap", "bench"];
 
 /// `[profile.bpf]` of the workspace.
 const PROFILE: &str = "bpf";
@@ -53,14 +56,17 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", toolchain.rustc.display());
     println!("cargo::rerun-if-changed={}", linker.display());
 
-    let object = compile(&workspace, &shared_target_dir(&out_dir), &toolchain, &linker)?;
-    let bytes = fs::read(&object).map_err(|error| format!("cannot read {}: {error}", object.display()))?;
-    fs::write(out_dir.join("weir.bpf.o"), &bytes)?;
-    println!("cargo::rustc-env=WEIR_OBJECT_ID={:016x}", fnv1a(&bytes));
+    let objects = compile(&workspace, &shared_target_dir(&out_dir), &toolchain, &linker)?;
+    for name in OBJECTS {
+        let object = objects.join(name);
+        let bytes = fs::read(&object).map_err(|error| format!("cannot read {}: {error}", object.display()))?;
+        fs::write(out_dir.join(format!("{name}.bpf.o")), &bytes)?;
+        println!("cargo::rustc-env={}_OBJECT_ID={:016x}", name.to_uppercase(), fnv1a(&bytes));
+    }
     Ok(())
 }
 
-/// Runs the inner cargo; returns the object it made.
+/// Runs the inner cargo; returns the directory of the objects it made.
 fn compile(workspace: &Path, target_dir: &Path, toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
     let flags = [
@@ -80,7 +86,7 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &Toolchain, linker: &
     }
     let status = cargo
         .current_dir(workspace)
-        .args(["build", "--package=lb-ebpf", "--bin=weir", "-Zbuild-std=core"])
+        .args(["build", "--package=lb-ebpf", "--bins", "-Zbuild-std=core"])
         .args(["--profile", PROFILE, "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir)
@@ -101,7 +107,7 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &Toolchain, linker: &
         // Cargo shows what a script wrote to stderr only when the script fails.
         exit(1);
     }
-    Ok(target_dir.join(TARGET).join(PROFILE).join("weir"))
+    Ok(target_dir.join(TARGET).join(PROFILE))
 }
 
 /// One target directory for all profiles of the agent, so that `core` is built once. Not the agent's own: its lock is held while

@@ -1,4 +1,4 @@
-//! The BPF object that this agent carries: built by `build.rs` from `lb-ebpf`, one file to install.
+//! The BPF objects that this agent carries: built by `build.rs` from `lb-ebpf`, one file to install.
 
 /// The ELF, aligned as its parser needs it.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir.bpf.o"));
@@ -6,6 +6,13 @@ pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "
 /// Sixteen hexadecimal digits that change with every change of [`OBJECT`]: which build of the programs this is, in `status`
 /// and beside the pins.
 pub const OBJECT_ID: &str = env!("WEIR_OBJECT_ID");
+
+/// The ELF of the decapsulation program, for backends.
+pub const DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/decap.bpf.o"));
+
+/// The ELF of the benchmark's generator and floor.
+#[cfg(feature = "testing")]
+pub const BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
 #[cfg(test)]
 mod tests {

@@ -266,7 +266,10 @@ async fn work(load: Arc<Load>, shared: Arc<Shared>, worker: usize) -> Tally {
 }
 
 async fn request(load: &Load, source: Option<SocketAddr>) -> Result<String, Failure> {
-    let mut connection = Connection::open(load.target, source, load.limit).await?;
+    let mut connection = match source {
+        Some(source) if source.port() != 0 => Connection::open_again(load.target, source, load.limit).await?,
+        _ => Connection::open(load.target, source, load.limit).await?,
+    };
     let path = if load.close == Close::Server { "/bye" } else { "/" };
     let answer = connection.get(path, load.limit).await?;
     if answer.status != 200 {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 pub mod echo;
 pub mod flood;
@@ -25,6 +25,9 @@ const CHUNK: usize = 4_096;
 
 /// No answer head of the lab's servers is longer.
 const LONGEST_HEAD: usize = 65_536;
+
+/// How often to ask this machine's kernel whether a tuple is free again.
+const TUPLE_HELD: Duration = Duration::from_millis(2);
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +107,18 @@ impl Connection {
         let stream = timeout(limit, socket.connect(target)).await.map_err(|_| Failure::TimedOut)??;
         stream.set_nodelay(true)?;
         Ok(Self { stream, target })
+    }
+
+    /// As `open`, from a tuple that an earlier connection of this machine may still hold: the server's last ACK is on its way,
+    /// and no event says when it has come. Waits for that within `limit`; nothing is sent meanwhile.
+    pub async fn open_again(target: SocketAddr, source: SocketAddr, limit: Duration) -> Result<Self, Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match Self::open(target, Some(source), limit).await {
+                Err(Failure::Local) if Instant::now() < deadline => sleep(TUPLE_HELD).await,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// This end's address.
