@@ -8,7 +8,6 @@ use aya_ebpf::programs::XdpContext;
 
 /// Sends everything on.
 #[xdp]
-#[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_decap(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
