@@ -105,6 +105,10 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
 
+/// How many ICMP errors each CPU may still send: written and read here alone.
+#[btf_map]
+pub(crate) static TOKENS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
 #[btf_map]
 pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();

@@ -4,6 +4,7 @@ pub mod file;
 pub mod error;
 pub mod environment;
 mod check;
+mod encap;
 mod service;
 mod section;
 mod scalar;
