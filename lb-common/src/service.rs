@@ -28,6 +28,8 @@ pub const SERVICE_SNAT: u8 = 1 << 0;
 /// Some live flow may not be in the table (`full`): one was refused, or tracking has begun, within the last idle timeout. The
 /// agent's note to its successor; the packet path does not read it.
 pub const SERVICE_UNTRACKED: u8 = 1 << 1;
+/// Packets of this service always take the full path: whoever adds a question that the fast one does not ask sets it.
+pub const SERVICE_SLOW: u8 = 1 << 7;
 
 /// One service as the packet path sees it. Times are in ticks ([`crate::clock`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
