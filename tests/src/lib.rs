@@ -32,6 +32,7 @@ pub mod bench;
 mod traces;
 mod age;
 pub mod packet;
+pub mod wrapped;
 pub mod everything;
 pub mod generate;
 pub mod conformance;
