@@ -43,7 +43,7 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Sends a backend's answer to its client.
+/// Sends a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
 pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -51,6 +51,9 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Next {
+    if !F::is_unicast(&sheet.ip.dst) {
+        return Next::Rest;
+    }
     sheet.asked = Asked {
         backend: sheet.ip.src,
         backend_port: sheet.tr.src_port,
