@@ -19,6 +19,7 @@ pub mod flow;
 pub mod epoch;
 pub mod schedule;
 pub mod reply;
+pub mod quic;
 pub mod host;
 pub mod verdict;
 pub mod stats;
@@ -35,4 +36,4 @@ pub mod sweep;
 pub mod pod;
 
 /// Version of the map layout. A change of any type in this crate that lies in a map changes it; the agent refuses pins of another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

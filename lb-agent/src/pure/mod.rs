@@ -6,6 +6,8 @@
 
 pub mod model;
 pub mod network;
+pub mod prefix;
+pub mod quic;
 pub mod tables;
 pub mod sweep;
 pub mod snapshot;

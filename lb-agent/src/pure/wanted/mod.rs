@@ -263,8 +263,9 @@ pub fn fits(spec: &ServiceSpec, addr: SocketAddr) -> Result<(), String> {
             }
         ));
     }
-    if addr.ip() == spec.key.vip {
-        return Err(format!("backend {addr} is the VIP itself"));
+    if spec.key.holds(addr.ip()) {
+        let what = if spec.key.prefix.is_some() { "lies within the VIP" } else { "is the VIP itself" };
+        return Err(format!("backend {addr} {what}"));
     }
     if spec.forward == Forward::L2dsr && addr.port() != spec.key.port {
         return Err(format!("l2dsr cannot change the port: backend {addr} must listen on {}", spec.key.port));
