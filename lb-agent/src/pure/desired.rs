@@ -22,8 +22,8 @@ use lb_common::service::{
 use super::ledger::{Ledger, Member, Service};
 use super::model::{Forward, Select, ServiceKey, Tracking};
 use super::network::{LinkKind, NetworkView, NextHop};
-use super::prefix;
 use super::tables::{Endpoint, Tables};
+use super::{lookup, prefix};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
 const EPOCHS_PER_IDLE: u16 = 4;
@@ -50,14 +50,6 @@ pub fn endpoint(key: &ServiceKey) -> Endpoint {
     match endpoint_of(SocketAddr::new(key.vip, key.port), key.protocol.number()) {
         Endpoint::V4(e) => Endpoint::V4(EndpointV4 { zero: len, ..e }),
         Endpoint::V6(e) => Endpoint::V6(EndpointV6 { zero: len, ..e }),
-    }
-}
-
-/// The same without port and protocol: what the packet path finds a prefix's services by.
-fn prefix_of(key: &ServiceKey) -> Endpoint {
-    match endpoint(key) {
-        Endpoint::V4(e) => Endpoint::V4(EndpointV4 { port: [0, 0], protocol: 0, ..e }),
-        Endpoint::V6(e) => Endpoint::V6(EndpointV6 { port: [0, 0], protocol: 0, ..e }),
     }
 }
 
@@ -106,7 +98,7 @@ pub fn desired(ledger: &Ledger, now: Duration) -> Tables {
     for service in ledger.services().values() {
         add_service(&mut tables, service, ledger, now);
     }
-    add_inherited(&mut tables, ledger);
+    lookup::add_inherited(&mut tables, ledger);
     for owner in ledger.retired() {
         // Names no address and is not alive: whatever still names it is a miss.
         let _ = tables.backends.insert(owner, BackendEntry { service: u16::MAX, ..BackendEntry::default() });
@@ -156,7 +148,7 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
         tables.host_flags |= HOST_ANY_PORT;
     }
     add_vip(tables, &spec.key);
-    add_quic(tables, service);
+    lookup::add_quic(tables, service);
     if spec.forward == Forward::Nat {
         // Hairpin gives single flows one of our addresses even where the service as a whole does not.
         tables.host_flags |= if spec.snat { HOST_SNAT } else { HOST_SNAT | HOST_REPLIES };
@@ -172,32 +164,10 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     }
 }
 
-/// What shorter prefixes serve under longer ones.
-fn add_inherited(tables: &mut Tables, ledger: &Ledger) {
-    let keys: Vec<ServiceKey> =
-        ledger.services().values().map(|s| s.spec.key).filter(|k| k.prefix.is_some()).collect();
-    for (at, of) in prefix::inherited(&keys) {
-        if let Some(entry) = tables.services.get(&endpoint(&of)).copied() {
-            let _ = tables.services.insert(endpoint(&at), entry);
-        }
-    }
-}
-
-/// Whom connection IDs name. Whoever is in the pool comes before those who are leaving it.
-fn add_quic(tables: &mut Tables, service: &Service) {
-    let Some(quic) = &service.spec.quic else { return };
-    let _ = tables.quic.insert(service.id, quic.config());
-    for member in &service.members {
-        if let Some(id) = member.server_id {
-            let _ = tables.quic_servers.entry(id.key(service.id)).or_insert(member.owner);
-        }
-    }
-}
-
 fn add_vip(tables: &mut Tables, key: &ServiceKey) {
     if key.prefix.is_some() {
         tables.host_flags |= HOST_PREFIX_VIPS;
-        let _ = tables.prefixes.insert(prefix_of(key));
+        let _ = tables.prefixes.insert(lookup::prefix_of(key));
         return;
     }
     let key = address(key.vip);

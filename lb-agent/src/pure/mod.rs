@@ -24,6 +24,7 @@ pub mod backoff;
 pub mod wanted;
 pub mod ledger;
 pub mod desired;
+mod lookup;
 pub mod plan;
 pub mod report;
 pub mod doctor;
