@@ -15,7 +15,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 /// Flows that talk through a failure: each must be answered by somebody else than the victim again.
 fn survive(mut scenario: Scenario, silent: bool, what: &str) {
-    let _ = scenario.wait_settled(Duration::from_secs(20));
+    let _ = scenario.wait_settled(Duration::from_secs(60));
     let target = scenario.target();
     let (first, known) = mpsc::channel();
     let (go, went) = mpsc::channel::<()>();
@@ -87,7 +87,9 @@ fn flows_of_a_dead_backend_find_another_at_once() {
         ("least_conn", "full", false),
         ("round_robin", "full", true),
     ] {
-        let setup = Setup { udp: true, weights: vec![100; 3], select, tracking, ..Setup::new(Mode::Nat, Family::V4) };
+        let timeouts = "udp = \"8s\"\nidle = \"8s\"".into();
+        let usual = Setup::new(Mode::Nat, Family::V4);
+        let setup = Setup { udp: true, weights: vec![100; 3], select, tracking, timeouts, ..usual };
         survive(setup.start(), silent, &format!("{select} {tracking} silent {silent}"));
     }
 }
