@@ -14,6 +14,7 @@ pub fn snapshot() -> Snapshot {
     let service = ServiceStatus {
         name: "llm".to_owned(),
         vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+        vip_prefix: None,
         port: 8000,
         protocol: Protocol::Tcp,
         forward: Forward::Nat,

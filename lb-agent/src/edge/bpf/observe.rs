@@ -8,11 +8,12 @@ use aya::maps::{HashMap, MapData, MapError};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::{TICK_NS, Ticks};
 use lb_common::flow::FlowEntry;
-use lb_common::hash::{flow_v4, flow_v6};
+use lb_common::hash::{flow_v4, flow_v6, to_vip_v4, to_vip_v6};
 use lb_common::host::{HOST_SNAT, Host};
 use lb_common::limits::{MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS, RING_SIZE};
 use lb_common::maps;
 use lb_common::reply::{SnatForwardEntry, SnatForwardKey};
+use lb_common::service::SERVICE_PREFIX;
 use lb_common::slot::{Owner, slot_of};
 use nix::time::{ClockId, clock_gettime};
 use zerocopy::{FromBytes, IntoBytes};
@@ -48,6 +49,9 @@ impl BpfDataPlane {
             host_flags: host.flags,
             epoch_shift: host.epoch_shift,
             services,
+            prefixes: self.lookup.prefixes()?,
+            quic: self.lookup.quic(),
+            quic_servers: self.lookup.quic_servers()?,
             rings: BTreeSet::new(),
             schedules: self.read_schedules(),
             backends: self.read_backends(),
@@ -114,6 +118,9 @@ impl BpfDataPlane {
     fn clients(&self, host: &Host) -> Result<Clients, Failure> {
         let map: HashMap<MapData, SnatForwardKey, SnatForwardEntry> =
             hash(&self.pins, maps::SNAT_FORWARD).map_err(|e| failed(maps::SNAT_FORWARD, std::io::Error::other(e)))?;
+        let services = read(&self.services_v4, maps::SERVICES_V4, Endpoint::V4)?.into_values();
+        let services = services.chain(read(&self.services_v6, maps::SERVICES_V6, Endpoint::V6)?.into_values());
+        let prefixes: BTreeSet<_> = services.filter(|s| s.flags & SERVICE_PREFIX != 0).map(|s| s.id).collect();
         let mut clients = Clients::new();
         // Twice its size: a walk begins anew when the key that it stands on is removed under it.
         for key in map.keys().take(2 * MAX_SNAT_FLOWS) {
@@ -121,9 +128,16 @@ impl BpfDataPlane {
             let by_source = backend(&self.backends, usize::from(key.owner)).is_some_and(|b| b.slot_by_source());
             let address = std::net::Ipv6Addr::from(key.client.0);
             let (client, service) = ((key.client_port, key.vip_port), key.service);
+            let in_prefix = prefixes.contains(&service);
             let flow = match address.to_ipv4_mapped() {
-                Some(v4) => flow_v4(&host.seed, v4.octets(), client.0, client.1, service, by_source),
-                None => flow_v6(&host.seed, &key.client.0, client.0, client.1, service, by_source),
+                Some(v4) => {
+                    let flow = flow_v4(&host.seed, v4.octets(), client.0, client.1, service, by_source);
+                    if in_prefix { to_vip_v4(&host.seed, flow, key.vip.as_v4(), by_source) } else { flow }
+                }
+                None => {
+                    let flow = flow_v6(&host.seed, &key.client.0, client.0, client.1, service, by_source);
+                    if in_prefix { to_vip_v6(&host.seed, flow, &key.vip.0, by_source) } else { flow }
+                }
             };
             let known = (address.to_canonical(), u16::from_be_bytes(key.client_port));
             let _same_tag = clients.insert((key.owner, flow.tag), known);
