@@ -41,11 +41,18 @@ pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 
+/// One [`crate::trace::Taps`]: what operators look for.
+pub const TAPS: &str = "TAPS";
+/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
+pub const SIGHTS: &str = "SIGHTS";
+
+/// Per CPU, where a record is put together. Not in [`ALL`], as [`WORK`].
+pub const RECORD: &str = "RECORD";
 /// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
 pub const WORK: &str = "WORK";
 
-/// Every map above but [`WORK`], in the order in which a reader meets them.
-pub const ALL: [&str; 20] = [
+/// Every map above but [`RECORD`] and [`WORK`], in the order in which a reader meets them.
+pub const ALL: [&str; 22] = [
     SERVICES_V4,
     SERVICES_V6,
     RINGS,
@@ -66,6 +73,8 @@ pub const ALL: [&str; 20] = [
     SNAT_FORWARD,
     SNAT_REVERSE,
     FRAGMENTS,
+    TAPS,
+    SIGHTS,
 ];
 
 /// The XDP program: everything that comes off a wire.

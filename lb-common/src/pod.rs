@@ -9,6 +9,7 @@ use crate::reply::{
 use crate::schedule::Schedule;
 use crate::service::ServiceEntry;
 use crate::stats::{OwnerCounters, VerdictCounters};
+use crate::trace::Tap;
 
 macro_rules! pod {
     ($($t:ty),* $(,)?) => {
@@ -42,6 +43,7 @@ pod!(
     SnatForwardKey,
     SnatReverseEntry,
     SnatReverseKey,
+    Tap,
     VerdictCounters,
     VipEntry,
 );

@@ -47,7 +47,7 @@ pub(super) async fn execute(context: &Context, arguments: Arguments) -> Result<(
     let explanation = context.client.explain(&query).await?;
     context.output.print(&Reply::Explanation(explanation), |reply, paint| match reply {
         Reply::Explanation(explanation) => text(&query, explanation, paint),
-        Reply::Done(_) | Reply::Flows(_) => String::new(),
+        Reply::Done(_) | Reply::Watching(_) | Reply::Flows(_) => String::new(),
     })
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn execute(context: &Context, Verb::List(filter): Verb) -> Resu
     let is_cut = rows.len() == filter.limit;
     context.output.print(&Reply::Flows(rows), |reply, paint| match reply {
         Reply::Flows(rows) => text(rows, is_cut, paint),
-        Reply::Done(_) | Reply::Explanation(_) => String::new(),
+        Reply::Done(_) | Reply::Watching(_) | Reply::Explanation(_) => String::new(),
     })
 }
 

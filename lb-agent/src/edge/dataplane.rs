@@ -2,6 +2,7 @@
 //! feature `testing`, in memory.
 
 use lb_common::slot::Owner;
+use lb_common::trace::Sight;
 
 use crate::pure::snapshot::{Explanation, FlowQuery};
 use crate::pure::sweep::{SweepReport, SweepRequest, TrackedFlow};
@@ -38,6 +39,19 @@ pub trait Sweeper: Send {
     /// # Errors
     /// A map that cannot be read or written; the next sweep does the rest.
     fn sweep(&mut self, request: &SweepRequest) -> Result<SweepReport, DataPlaneError>;
+}
+
+/// What the packet path tells of packets, while somebody looks.
+pub trait Sights: Send {
+    /// Waits until there is something to take.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    fn ready(&mut self) -> impl Future<Output = std::io::Result<()>> + Send;
+    /// Shows at most `most` records with their packets' bytes, oldest first; how many.
+    fn take(&mut self, most: usize, visit: &mut dyn FnMut(&Sight, &[u8])) -> usize;
+    /// Records that a tap has lost since it was opened.
+    fn lost(&self, tap: u8) -> u64;
 }
 
 /// What went wrong with the maps.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Explanation, FlowQuery, FlowRow};
+use super::watch::Watch;
 
 /// A change of one backend at run time. It outlives the agent (state_dir) until the file says the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,10 @@ pub enum Command {
         /// At most so many.
         limit: usize,
     },
+    /// Look at packets: opens a tap.
+    Watch(Box<Watch>),
+    /// Look no longer.
+    Unwatch(u8),
     /// What would become of a packet.
     Explain(FlowQuery),
     /// Take program, maps, links and addresses away and stop.
@@ -72,6 +77,8 @@ pub enum Reply {
     Done(String),
     /// Rows.
     Flows(Vec<FlowRow>),
+    /// Number of the tap that was opened.
+    Watching(u8),
     /// An explanation.
     Explanation(Explanation),
 }

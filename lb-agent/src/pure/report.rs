@@ -45,6 +45,7 @@ fn verdicts(counts: &[u64]) -> BTreeMap<String, u64> {
 fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
     ServiceStatus {
         name: s.spec.name.clone(),
+        id: s.id,
         vip: s.spec.key.vip,
         port: s.spec.key.port,
         protocol: s.spec.key.protocol,

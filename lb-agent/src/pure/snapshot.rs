@@ -30,6 +30,9 @@ pub struct Snapshot {
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
+    /// Its index in the maps.
+    #[serde(default)]
+    pub id: u16,
     /// Its virtual address.
     pub vip: IpAddr,
     /// Its port; 0: every port.

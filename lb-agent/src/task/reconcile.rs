@@ -28,6 +28,7 @@ use crate::pure::plan::{note, plan};
 use crate::pure::report;
 use crate::pure::snapshot::{AgentStatus, InterfaceStatus, Snapshot};
 use crate::pure::tables::Tables;
+use crate::pure::watch::Watches;
 use lb_common::slot::Owner;
 
 /// Maps are compared with what they should contain this often: somebody else may have touched them.
@@ -154,7 +155,12 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             let wake = self.clock.instant(self.next_wake());
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Exit::Stopped,
+                () = stop.cancelled() => {
+                    // Nobody is left to whom anything could be told.
+                    self.ledger.watches = Watches::default();
+                    self.round();
+                    return Exit::Stopped;
+                }
                 n = inputs.facts.recv_many(&mut facts, FACTS_A_ROUND) => {
                     if n == 0 {
                         return Exit::Stopped;
@@ -284,6 +290,14 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             Command::Backend { service, address, change } => self.change_backend(&service, address, &change),
             Command::Reload => self.reload(),
             Command::Flows { service, backend, limit } => self.flows(service.as_deref(), backend, limit),
+            Command::Watch(watch) => {
+                let _exists = watch.tap(&self.ledger)?;
+                Ok(Reply::Watching(self.ledger.watches.open(*watch)?))
+            }
+            Command::Unwatch(tap) => {
+                self.ledger.watches.close(tap);
+                Ok(Reply::Done("looks no longer".to_owned()))
+            }
             Command::Explain(query) => {
                 let mut answer = self.dataplane.explain(&query).map_err(|e| Refusal::Failed(e.to_string()))?;
                 report::name(&self.ledger, &mut answer);

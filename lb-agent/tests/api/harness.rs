@@ -63,7 +63,7 @@ impl Server {
         let (snapshots, snapshot) = watch::channel(Arc::new(example::snapshot()));
         let (commands, requests) = mpsc::channel(COMMANDS_DEPTH);
         let shutdown = CancellationToken::new();
-        let api = server::Api { snapshots: snapshot, commands, hurry: std::sync::Arc::default() };
+        let api = server::Api { snapshots: snapshot, commands, hurry: std::sync::Arc::default(), watches: mpsc::channel(1).0 };
         let task = tokio::spawn(server::serve(socket, api, shutdown.clone().cancelled_owned()));
         let client = Client::new(room.socket());
         Self { room, client, snapshots, commands: Some(requests), shutdown, task }

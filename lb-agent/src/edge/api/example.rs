@@ -13,6 +13,7 @@ pub fn snapshot() -> Snapshot {
     let backends = vec![backend(11, BackendState::Up, 12), backend(12, BackendState::Draining, 0)];
     let service = ServiceStatus {
         name: "llm".to_owned(),
+        id: 0,
         vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
         port: 8000,
         protocol: Protocol::Tcp,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::socket::ApiSocket;
-use super::{Backends, DEFAULT_FLOW_LIMIT, ErrorBody, Health, MAX_FLOW_LIMIT, Request, Services};
+use super::{Backends, DEFAULT_FLOW_LIMIT, ErrorBody, Health, MAX_FLOW_LIMIT, Request, Services, WatchRequest, view};
 use crate::pure::command::{BackendChange, Command, Refusal, Reply};
 use crate::pure::snapshot::{FlowQuery, Snapshot};
 
@@ -35,6 +35,8 @@ pub struct Api {
     pub commands: mpsc::Sender<Request>,
     /// Asks for a sweep: counts that are shown are as of the question, not of the last turn.
     pub hurry: Arc<Notify>,
+    /// The way to what the packet path tells, of depth [`super::WATCHES_DEPTH`].
+    pub watches: mpsc::Sender<WatchRequest>,
 }
 
 /// Serves until `shutdown` is done and the answers under way have been given; then the socket's file is gone.
@@ -60,6 +62,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/services/{name}/backends/{address}", post(change_backend))
         .route("/v1/flows", get(flows))
         .route("/v1/explain", post(explain))
+        .route("/v1/trace", get(view::trace))
+        .route("/v1/capture", get(view::capture))
         .route("/v1/reload", post(reload))
         .route("/v1/unload", post(unload))
         .fallback(no_such_path)
@@ -69,7 +73,7 @@ pub fn router(api: Api) -> Router {
 
 /// An answer that is an error.
 #[derive(Debug)]
-struct ApiError {
+pub(super) struct ApiError {
     status: StatusCode,
     word: &'static str,
     message: String,
@@ -80,7 +84,7 @@ impl ApiError {
         Self { status, word, message: message.into() }
     }
 
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 }
@@ -120,7 +124,7 @@ impl From<QueryRejection> for ApiError {
 }
 
 impl Api {
-    fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
@@ -160,7 +164,7 @@ impl Api {
     }
 }
 
-fn ending() -> ApiError {
+pub(super) fn ending() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the agent is ending; start it again, then retry")
 }
 
@@ -243,7 +247,8 @@ async fn unload(State(api): State<Api>) -> Result<Json<Reply>, ApiError> {
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {
     let message =
-        format!("there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain", uri.path());
+        format!("there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain, \
+         /v1/trace, /v1/capture", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 

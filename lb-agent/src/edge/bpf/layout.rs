@@ -13,6 +13,7 @@ use lb_common::reply::{
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{RING_BYTES, Taps};
 
 /// Entries of room in the flow table per flow that must fit. Two candidate buckets of eight entries, half full: at a million
 /// flows none is refused.
@@ -91,7 +92,7 @@ impl Shape {
 
 /// Every map of [`maps::ALL`], in that order.
 pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
-    use MapType::{Array, ArrayOfMaps, Hash, PerCpuArray};
+    use MapType::{Array, ArrayOfMaps, Hash, PerCpuArray, RingBuf};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
     let (services, owners) = (at_most(MAX_SERVICES), at_most(MAX_OWNERS));
@@ -116,6 +117,8 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         hash(maps::SNAT_FORWARD, size_of::<SnatForwardKey>(), size_of::<SnatForwardEntry>(), MAX_SNAT_FLOWS),
         hash(maps::SNAT_REVERSE, size_of::<SnatReverseKey>(), size_of::<SnatReverseEntry>(), MAX_SNAT_FLOWS),
         hash(maps::FRAGMENTS, size_of::<FragmentKey>(), size_of::<FragmentEntry>(), MAX_FRAGMENTS),
+        array(maps::TAPS, size_of::<Taps>(), 1),
+        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
     ]
 }
 

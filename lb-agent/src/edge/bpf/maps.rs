@@ -15,6 +15,7 @@ use lb_common::reply::ReplyEntry;
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 use zerocopy::IntoBytes;
 
 use super::error::{LoadError, errno};
@@ -48,6 +49,7 @@ pub struct BpfDataPlane {
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
+    pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
     pub(super) pins: Pins,
 }
@@ -72,6 +74,7 @@ impl BpfDataPlane {
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
+            taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
             pins: pins.clone(),
         })
@@ -200,6 +203,8 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveRing(service) => self.remove_ring(*service),
             Op::SetService(key, entry) => self.set_service(key, entry),
             Op::RemoveService(key) => self.remove_service(key),
+            Op::SetTap(number, tap) => self.set_tap(*number, tap),
+            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
     }
@@ -232,7 +237,7 @@ pub(super) fn failed(map: &'static str, source: io::Error) -> Failure {
     Failure::Map { map, source }
 }
 
-fn beyond(map: &'static str, limit: usize) -> Failure {
+pub(super) fn beyond(map: &'static str, limit: usize) -> Failure {
     Failure::Full { map, limit }
 }
 
@@ -256,6 +261,8 @@ fn describe(op: &Op) -> String {
         Op::RemoveRing(s) => format!("remove the ring of service {s}"),
         Op::SetService(e, s) => format!("enter service {} ({})", s.id, endpoint(e)),
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
+        Op::SetTap(n, _) => format!("open tap {n}"),
+        Op::ClearTap(n) => format!("close tap {n}"),
     }
 }
 

@@ -55,6 +55,7 @@ impl BpfDataPlane {
             vips: read(&self.vips, maps::VIPS, |key| key)?,
             locals: read(&self.locals, maps::LOCALS, |key| key)?.into_keys().collect(),
             interfaces: read(&self.interfaces, maps::INTERFACES, |key| key)?,
+            taps: self.read_taps(),
         })
     }
 

@@ -19,7 +19,7 @@ pub fn plan(
     slots: RingChanges,
     ring: impl Fn(ServiceId) -> Option<Vec<u32>>,
 ) -> Vec<Op> {
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> = changed(&observed.taps, &desired.taps).map(|(n, t)| Op::SetTap(n, t)).collect();
     add_host(observed, desired, &mut ops);
     ops.extend(changed(&observed.backends, &desired.backends).map(|(o, e)| Op::SetBackend(o, e)));
     ops.extend(changed(&observed.replies, &desired.replies).map(|(e, r)| Op::SetReply(e, r)));
@@ -52,6 +52,7 @@ fn add_host(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
 }
 
 fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
+    ops.extend(gone(&observed.taps, &desired.taps).map(Op::ClearTap));
     ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
     ops.extend(observed.rings.difference(&desired.rings).map(|id| Op::RemoveRing(*id)));
     ops.extend(gone(&observed.schedules, &desired.schedules).map(|id| Op::SetSchedule(id, Vec::new())));
@@ -97,6 +98,8 @@ pub fn note(op: &Op, tables: &mut Tables) {
         Op::RemoveRing(id) => drop(tables.rings.remove(id)),
         Op::SetService(e, s) => drop(tables.services.insert(*e, *s)),
         Op::RemoveService(e) => drop(tables.services.remove(e)),
+        Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
+        Op::ClearTap(n) => drop(tables.taps.remove(n)),
     }
 }
 
