@@ -155,6 +155,9 @@ pub struct AgentStatus {
     pub config: String,
     /// Identity of the packet program's build.
     pub program: String,
+    /// Traces and captures that run now; while there is one, every packet takes the full path.
+    #[serde(default)]
+    pub watches: u64,
     /// Reconciliations since start.
     pub reconciles: u64,
     /// What is wrong now; empty when all is well.

@@ -279,6 +279,7 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         let _ = self.outputs.sweeps.send_replace(SweepOrder { request, is_urgent: self.ledger.is_sweep_urgent() });
         let mut agent = self.identity.agent.clone();
         agent.reconciles = self.reconciles;
+        agent.watches = self.ledger.watches.iter().map(|_| 1).sum();
         agent.uptime_s = self.clock.uptime().as_secs();
         agent.problems.extend(self.problems.values().cloned());
         let shown = report::snapshot(&self.ledger, agent, self.identity.interfaces.clone(), now);

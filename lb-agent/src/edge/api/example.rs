@@ -39,6 +39,7 @@ pub fn snapshot() -> Snapshot {
             adopted: true,
             config: "/etc/weir/weir.toml".to_owned(),
             program: "abc123".to_owned(),
+            watches: 0,
             reconciles: 17,
             problems: Vec::new(),
         },
