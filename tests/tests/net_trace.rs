@@ -2,17 +2,19 @@
 //! remains on when nobody looks any more.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use lb_agent::pure::command::Reply;
 use lb_agent::pure::watch::TraceLine;
 use lb_common::host::{HOST_CAPTURE, HOST_SLOW, HOST_TRACE, Host};
 use lb_common::maps;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use weir_tests::client::held::Held;
 use weir_tests::client::load::Load;
 use weir_tests::scenario::{FAMILIES, MODES, Mode, Scenario, Setup};
 
@@ -95,7 +97,7 @@ fn filters_let_through_what_they_say() {
     assert!(packets.iter().any(|l| l.from == "client") && packets.iter().any(|l| l.from == "backend"), "{packets:#?}");
 
     // A port that no service has.
-    let nowhere = std::net::SocketAddr::new(scenario.target().ip(), 9);
+    let nowhere = SocketAddr::new(scenario.target().ip(), 9);
     let knock = async move { tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(nowhere)).await };
     drop(scenario.client().run(knock));
     let text = String::from_utf8(scenario.agent.finish_cli(dropped).stdout).expect("text");
@@ -142,6 +144,48 @@ fn whoever_is_killed_looks_no_longer() {
     scenario.agent.terminate();
     drop(scenario.agent.finish_cli(trace));
     assert_eq!(flags(&scenario), 0);
+}
+
+#[test]
+fn flows_are_listed_counted_and_found_by_their_tuple() {
+    for (mode, family) in MODES.into_iter().zip([FAMILIES[0], FAMILIES[1], FAMILIES[0]]) {
+        let scenario = two(mode, family);
+        let held = Held::open(scenario.client(), scenario.target(), 8, &[]);
+        let what = format!("{mode:?} {family:?}");
+        let count = |arguments: &[&str]| -> u64 {
+            let text = scenario.agent.cli_ok(&[&["flow", "count", "--output", "json"], arguments].concat());
+            let Reply::FlowCounts(rows) = serde_json::from_str(&text).expect("JSON") else { panic!("{text}") };
+            rows.iter().map(|row| row.flows).sum()
+        };
+        assert_eq!(count(&["--state", "established"]), 8, "{what}");
+        let of_each = [0, 1].map(|index| count(&["--state", "established", "--backend", &scenario.backend(index).to_string()]));
+        assert_eq!(of_each.iter().sum::<u64>(), 8, "{what}");
+        assert_eq!(count(&["--protocol", "udp"]), 0, "{what}");
+
+        let client = held.tuples()[0];
+        let tuple = ["tcp", &client.to_string(), &scenario.target().to_string()].map(str::to_owned);
+        let show = |tuple: &[String]| {
+            let tuple: Vec<&str> = tuple.iter().map(String::as_str).collect();
+            scenario.agent.cli(&[&["flow", "show"][..], &tuple].concat())
+        };
+        let found = show(&tuple);
+        let text = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert!(found.status.success() && text.contains("established"), "{what}: {text}");
+        let nobody = [tuple[0].clone(), SocketAddr::new(client.ip(), 1).to_string(), tuple[2].clone()];
+        let missing = show(&nobody);
+        assert_eq!(missing.status.code(), Some(1), "{what}");
+        assert!(String::from_utf8_lossy(&missing.stdout).contains("not in the flow table"), "{what}");
+
+        let of_client = scenario.agent.cli(&["flow", "list", "--client", &client.ip().to_string(), "--output", "json"]);
+        if mode == Mode::NatSnat {
+            let Reply::Flows(rows) = serde_json::from_slice(&of_client.stdout).expect("JSON") else { panic!("no rows") };
+            let row = rows.iter().find(|row| row.client == Some(client));
+            assert_eq!(row.and_then(|row| row.vip), Some(scenario.target()), "{what}: {rows:#?}");
+        } else {
+            assert!(String::from_utf8_lossy(&of_client.stderr).contains("flow show"), "{what}: {of_client:?}");
+        }
+        drop(held);
+    }
 }
 
 /// Source, destination, and what tells a segment from others.

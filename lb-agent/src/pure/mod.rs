@@ -21,6 +21,7 @@ pub mod jitter;
 pub mod backoff;
 pub mod wanted;
 pub mod watch;
+pub mod flows;
 pub mod ledger;
 pub mod desired;
 pub mod plan;

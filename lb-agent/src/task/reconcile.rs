@@ -290,7 +290,6 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         match command {
             Command::Backend { service, address, change } => self.change_backend(&service, address, &change),
             Command::Reload => self.reload(),
-            Command::Flows { service, backend, limit } => self.flows(service.as_deref(), backend, limit),
             Command::Watch(watch) => {
                 let _exists = watch.tap(&self.ledger)?;
                 Ok(Reply::Watching(self.ledger.watches.open(*watch)?))
@@ -359,21 +358,6 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         tracing::info!("{text}");
         self.config = config;
         Ok(Reply::Done(text))
-    }
-
-    fn flows(&mut self, service: Option<&str>, backend: Option<SocketAddr>, limit: usize) -> Result<Reply, Refusal> {
-        let ledger = &self.ledger;
-        if let Some(name) = service
-            && ledger.service(name).is_none()
-        {
-            return Err(Refusal::NotFound(format!("no service \"{name}\"; `lb-agent service list` shows them")));
-        }
-        let keep = |owner: Owner| {
-            report::names(ledger, owner)
-                .is_some_and(|(s, b)| service.is_none_or(|want| want == s) && backend.is_none_or(|want| want == b))
-        };
-        let raw = self.dataplane.flows(limit, &keep).map_err(|e| Refusal::Failed(e.to_string()))?;
-        Ok(Reply::Flows(raw.iter().filter_map(|flow| report::flow_row(ledger, flow)).collect()))
     }
 }
 

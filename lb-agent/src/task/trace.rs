@@ -59,10 +59,13 @@ pub async fn run(
                 let opened = open(&commands, watch, now_ns).await;
                 let viewing = opened.map(|(looker, viewing)| {
                     let (seen, gone, tap) = (looker.seen.clone(), gone_tx.clone(), looker.tap);
+                    let stop = stop.clone();
                     drop(tokio::spawn(async move {
-                        seen.closed().await;
-                        // Only the end of this task closes that channel.
-                        let _ = gone.send(tap).await;
+                        // At the end of the agent nothing may hold the channel open.
+                        if stop.run_until_cancelled(seen.closed()).await.is_some() {
+                            // Only the end of this task closes that channel.
+                            let _ = gone.send(tap).await;
+                        }
                     }));
                     lookers.push(looker);
                     viewing

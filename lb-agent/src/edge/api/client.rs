@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 
 use super::{Backends, ErrorBody, Health, Services};
 use crate::pure::command::{BackendChange, Reply};
-use crate::pure::snapshot::{Explanation, FlowQuery, FlowRow, Snapshot};
+use crate::pure::flows::FlowFilter;
+use crate::pure::snapshot::{Explanation, FlowCount, FlowQuery, FlowRow, Snapshot};
 
 /// A little longer than the agent itself gives a command, so that its own words arrive.
 const DEADLINE: Duration = Duration::from_secs(35);
@@ -134,17 +135,20 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]: nobody answers, or the agent refuses.
-    pub async fn flows(
-        &self,
-        service: Option<&str>,
-        backend: Option<SocketAddr>,
-        limit: usize,
-    ) -> Result<Vec<FlowRow>, ClientError> {
-        let service = service.map(|name| format!("&service={}", segment(name))).unwrap_or_default();
-        let backend = backend.map(|address| format!("&backend={}", segment(&address.to_string()))).unwrap_or_default();
-        let path = format!("/v1/flows?limit={limit}{service}{backend}");
-        match self.get(&path).await? {
+    pub async fn flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRow>, ClientError> {
+        match self.get(&format!("/v1/flows?{}", asked(filter))).await? {
             Reply::Flows(rows) => Ok(rows),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Entries of the flow table, counted.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers, or the agent refuses.
+    pub async fn flow_counts(&self, filter: &FlowFilter) -> Result<Vec<FlowCount>, ClientError> {
+        match self.get(&format!("/v1/flows/count?{}", asked(filter))).await? {
+            Reply::FlowCounts(rows) => Ok(rows),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -293,6 +297,21 @@ fn nobody(error: &std::io::Error) -> String {
         ErrorKind::ConnectionRefused => "its socket is left over, nobody listens".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// A filter as a query.
+fn asked(filter: &FlowFilter) -> String {
+    let FlowFilter { service, backend, client, state, protocol, limit } = filter;
+    let words = [
+        ("service", service.clone()),
+        ("backend", backend.map(|backend| backend.to_string())),
+        ("client", client.clone()),
+        ("state", state.clone()),
+        ("protocol", protocol.map(|protocol| protocol.name().to_owned())),
+        ("limit", limit.map(|limit| limit.to_string())),
+    ];
+    let words = words.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
+    words.collect::<Vec<_>>().join("&")
 }
 
 /// Percent-encodes everything but what RFC 3986 calls unreserved, so that any name is one segment or one value.

@@ -12,7 +12,8 @@
 //! | `GET /v1/services` | [`Services`] |
 //! | `GET /v1/services/{name}/backends` | [`Backends`] |
 //! | `POST /v1/services/{name}/backends/{address:port}` with a [`BackendChange`](crate::pure::command::BackendChange) | `{"done": "…"}` |
-//! | `GET /v1/flows?service=&backend=&limit=` | `{"flows": […]}` |
+//! | `GET /v1/flows?service=&backend=&client=&state=&protocol=&limit=` | `{"flows": […]}`, at most [`DEFAULT_FLOW_LIMIT`] rows |
+//! | `GET /v1/flows/count?service=&backend=&client=&state=&protocol=` | `{"flow_counts": […]}` |
 //! | `POST /v1/explain` with a [`FlowQuery`](crate::pure::snapshot::FlowQuery) | `{"explanation": {…}}` |
 //! | `GET /v1/trace?service=&backend=&client=&event=&verdict=&sample=&count=&seconds=` | a [`TraceLine`](crate::pure::watch::TraceLine) a line, as it happens; `{"lost": n}` where some are missing |
 //! | `GET /v1/capture?service=&backend=&client=&verdict=&side=&snaplen=&count=&seconds=` | pcapng, as it happens |
@@ -41,6 +42,7 @@ pub mod client;
 pub mod metrics;
 pub mod server;
 pub mod socket;
+mod flows;
 mod pcapng;
 mod view;
 #[cfg(any(test, feature = "testing"))]

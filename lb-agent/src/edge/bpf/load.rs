@@ -14,6 +14,7 @@ use nix::net::if_::if_nametoindex;
 use super::attach::{self, Links, TcWay};
 use super::bpffs::{self, Hold, file_error};
 use super::error::{LoadError, errno};
+use super::flows::FlowReader;
 use super::forwarding;
 use super::host_record::HostRecord;
 use super::layout::{Sizes, shapes};
@@ -58,6 +59,8 @@ pub struct Loaded {
     pub dataplane: BpfDataPlane,
     /// The sweep's.
     pub sweeper: BpfSweeper,
+    /// The flow table, for looking.
+    pub flows: FlowReader,
     /// What the packet programs tell of packets.
     pub sights: SightReader,
     /// The programs and where they hang.
@@ -121,6 +124,7 @@ struct Parts {
     dataplane: BpfDataPlane,
     sweeper: BpfSweeper,
     sights: SightReader,
+    flows: FlowReader,
     links: Links,
     problems: Vec<String>,
     interfaces: Vec<InterfaceStatus>,
@@ -129,8 +133,8 @@ struct Parts {
 
 impl Parts {
     fn with(self, holds: [Hold; 2], adopted: bool) -> Loaded {
-        let Self { dataplane, sweeper, sights, links, problems, interfaces, log } = self;
-        Loaded { dataplane, sweeper, sights, links, adopted, problems, interfaces, log, holds }
+        let Self { dataplane, sweeper, sights, flows, links, problems, interfaces, log } = self;
+        Loaded { dataplane, sweeper, sights, flows, links, adopted, problems, interfaces, log, holds }
     }
 }
 
@@ -165,6 +169,7 @@ impl Ready<'_> {
         let dataplane = BpfDataPlane::open(self.pins, adopted)?;
         let sweeper = BpfSweeper::open(self.pins)?;
         let sights = SightReader::open(self.pins)?;
+        let flows = FlowReader::open(self.pins)?;
         let interfaces = links.set_interfaces(self.interfaces)?;
         self.forget_other_builds()?;
         let log = match self.agent.packet_log {
@@ -177,7 +182,7 @@ impl Ready<'_> {
                 Some,
             ),
         };
-        Ok(Parts { dataplane, sweeper, sights, links, problems, interfaces, log })
+        Ok(Parts { dataplane, sweeper, sights, flows, links, problems, interfaces, log })
     }
 
     /// Creates and pins the maps that are not pinned; reuses those that are.

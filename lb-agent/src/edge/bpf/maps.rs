@@ -26,7 +26,6 @@ use super::pin::Pins;
 use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
 
 /// Turns packed into one 64-bit word of a schedule.
@@ -51,7 +50,6 @@ pub struct BpfDataPlane {
     pub(super) flows: Mapped<AtomicU64>,
     pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
-    pub(super) pins: Pins,
 }
 
 impl BpfDataPlane {
@@ -76,7 +74,6 @@ impl BpfDataPlane {
             flows: mapped(pins, maps::FLOWS)?,
             taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
-            pins: pins.clone(),
         })
     }
 
@@ -207,10 +204,6 @@ impl DataPlane for BpfDataPlane {
             Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
-    }
-
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        self.list_flows(limit, keep)
     }
 
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {
