@@ -9,7 +9,7 @@ use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_server};
 use crate::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host};
 use crate::packet::Packet;
 use crate::parse::Piece;
-use crate::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
+use crate::reply::{REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use crate::slot::Owner;
 use crate::stats::Tally;
 use crate::table::{Lookup, find as find_flow, is_first_in_epoch, is_fresh, update};
@@ -43,9 +43,12 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Whether a packet is a backend's answer, and whose client's.
+/// Whether a packet is a backend's answer, and whose client's. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
 pub(super) fn packet<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Next {
+    if !F::is_unicast(&sheet.ip.dst) {
+        return Next::Rest;
+    }
     sheet.asked = Asked {
         backend: sheet.ip.src,
         backend_port: sheet.tr.src_port,
@@ -164,7 +167,10 @@ pub(super) fn books<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &m
     let to = &sheet.to;
     if to.flags & REPLY_TRACKED != 0 {
         let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
-        let key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+        let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+        if to.flags & REPLY_PREFIX != 0 {
+            key = F::to_vip(&host.seed, key, &to.vip, by_source);
+        }
         let q = &mut sheet.question;
         q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
         q.segment = sheet.tr.segment;

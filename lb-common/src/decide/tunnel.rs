@@ -5,7 +5,7 @@
 //! and mode. Everything else is the kernel's.
 
 use super::work::SheetOf;
-use super::{Next, Outcome, encap, report, select, service, too_big, way};
+use super::{Next, Outcome, encap, key_of, report, select, service, too_big, way};
 use crate::endpoint::Address;
 use crate::family::Family;
 use crate::packet::Packet;
@@ -113,8 +113,7 @@ fn find<F: Family, P: Packet, T: Tables>(p: &P, t: &T, tunnel: &Tunnel, sheet: &
     if !service.encapsulates() || tunnel.is_gue != (service.forward == FORWARD_GUE) {
         return None;
     }
-    let by_source = service.slot_by_source();
-    let key = F::flow_key(&host.seed, &quote.src, quote.src_port, quote.dst_port, service.id, by_source);
+    let key = key_of::<F>(host, service, (&quote.src, quote.src_port), (&quote.dst, quote.dst_port));
     let owner = select::owner_of_quoted(t, host, service, key, &mut sheet.question);
     let b = t.backend(owner)?;
     if owner == NOBODY || b.addr != tunnel.dst || encap::source(b, key.bucket) != tunnel.src {
