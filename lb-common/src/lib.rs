@@ -19,6 +19,7 @@ pub mod flow;
 pub mod epoch;
 pub mod schedule;
 pub mod reply;
+pub mod quic;
 pub mod host;
 pub mod verdict;
 pub mod stats;

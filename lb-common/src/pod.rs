@@ -3,6 +3,7 @@
 use crate::backend::BackendEntry;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::host::{Host, InterfaceEntry, VipEntry};
+use crate::quic::{QuicConfig, QuicServerKey};
 use crate::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -36,6 +37,8 @@ pod!(
     Host,
     InterfaceEntry,
     OwnerCounters,
+    QuicConfig,
+    QuicServerKey,
     ReplyEntry,
     Schedule,
     ServiceEntry,

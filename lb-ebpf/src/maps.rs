@@ -6,14 +6,15 @@
 //! `VERDICTS` (CPUs). The globals `AYA_LOG_LEVEL` (0: off) and `FIXED_CLOCK_NS` (tests only) are the loader's too.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lb_common::backend::BackendEntry;
 use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::limits::{MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -119,6 +120,21 @@ pub(crate) static SIGHTS: RingBuf<Sight, RING_BYTES> = RingBuf::new();
 /// A record being put together: as [`WORK`].
 #[btf_map]
 pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
+/// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
+#[btf_map]
+pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();
+
+/// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
+#[btf_map]
+pub(crate) static PREFIXES_V6: LpmTrie<[u8; 16], EndpointV6, MAX_PREFIXES> = LpmTrie::new();
+
+/// Written by the agent by 64-bit stores, read for every packet of a QUIC service.
+#[btf_map]
+pub(crate) static QUIC_CONFIGS: Array<QuicConfig, MAX_SERVICES, MMAPABLE> = Array::new();
+
+/// Written by the agent, read for every packet of a QUIC service. Has room for every owner.
+#[btf_map]
+pub(crate) static QUIC_SERVERS: HashMap<QuicServerKey, u32, MAX_OWNERS, NO_PREALLOC> = HashMap::new();
 
 /// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
 #[btf_map]

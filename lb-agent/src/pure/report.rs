@@ -46,6 +46,7 @@ fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
         name: s.spec.name.clone(),
         id: s.id,
         vip: s.spec.key.vip,
+        vip_prefix: s.spec.key.prefix,
         port: s.spec.key.port,
         protocol: s.spec.key.protocol,
         forward: s.spec.forward,

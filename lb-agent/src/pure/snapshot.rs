@@ -25,6 +25,13 @@ pub struct Snapshot {
     pub flow_table: FlowTableStatus,
 }
 
+impl ServiceStatus {
+    /// The VIP as the configuration writes it: an address, or a prefix.
+    pub fn vip_text(&self) -> String {
+        self.vip_prefix.map_or_else(|| self.vip.to_string(), |len| format!("{}/{len}", self.vip))
+    }
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -35,6 +42,9 @@ pub struct ServiceStatus {
     pub id: u16,
     /// Its virtual address.
     pub vip: IpAddr,
+    /// Length of a prefix VIP, whose network address `vip` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip_prefix: Option<u8>,
     /// Its port; 0: every port.
     pub port: u16,
     /// Its protocol.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{InterfaceEntry, VipEntry};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
@@ -33,6 +34,12 @@ pub struct Tables {
     pub epoch_shift: u32,
     /// Services by what they are looked up by.
     pub services: BTreeMap<Endpoint, ServiceEntry>,
+    /// Prefix VIPs: network address and length, without port and protocol.
+    pub prefixes: BTreeSet<Endpoint>,
+    /// QUIC services: how their connection IDs are read.
+    pub quic: BTreeMap<ServiceId, QuicConfig>,
+    /// QUIC services: whom a server ID names.
+    pub quic_servers: BTreeMap<QuicServerKey, Owner>,
     /// Services that have a ring.
     pub rings: BTreeSet<ServiceId>,
     /// round_robin turns; a service without turns is absent.
@@ -108,4 +115,14 @@ pub enum Op {
     SetTap(u8, Tap),
     /// Closes one.
     ClearTap(u8),
+    /// Enters a prefix VIP: from here on packets for its addresses are ours.
+    SetPrefix(Endpoint),
+    /// Removes one.
+    RemovePrefix(Endpoint),
+    /// Writes how connection IDs of a service are read; zero: not at all.
+    SetQuic(ServiceId, QuicConfig),
+    /// Writes whom a server ID names.
+    SetQuicServer(QuicServerKey, Owner),
+    /// Removes it.
+    RemoveQuicServer(QuicServerKey),
 }

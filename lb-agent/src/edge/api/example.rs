@@ -15,6 +15,7 @@ pub fn snapshot() -> Snapshot {
         name: "llm".to_owned(),
         id: 0,
         vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+        vip_prefix: None,
         port: 8000,
         protocol: Protocol::Tcp,
         forward: Forward::Nat,

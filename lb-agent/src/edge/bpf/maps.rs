@@ -21,6 +21,7 @@ use zerocopy::IntoBytes;
 use super::error::{LoadError, errno};
 use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
+use super::lookup::LookupMaps;
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Rings;
@@ -43,6 +44,7 @@ pub struct BpfDataPlane {
     pub(super) vips: HashMap<MapData, Address, VipEntry>,
     pub(super) locals: HashMap<MapData, Address, u32>,
     pub(super) interfaces: HashMap<MapData, u32, InterfaceEntry>,
+    pub(super) lookup: LookupMaps,
     pub(super) rings: Rings,
     pub(super) backends: Mapped<AtomicU64>,
     pub(super) schedules: Mapped<AtomicU64>,
@@ -67,6 +69,7 @@ impl BpfDataPlane {
             vips: hash(pins, maps::VIPS)?,
             locals: hash(pins, maps::LOCALS)?,
             interfaces: hash(pins, maps::INTERFACES)?,
+            lookup: LookupMaps::open(pins)?,
             rings: Rings::open(pins)?,
             backends: mapped(pins, maps::BACKENDS)?,
             schedules: mapped(pins, maps::SCHEDULES)?,
@@ -202,6 +205,11 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveService(key) => self.remove_service(key),
             Op::SetTap(number, tap) => self.set_tap(*number, tap),
             Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
+            Op::SetPrefix(prefix) => self.lookup.set_prefix(prefix),
+            Op::RemovePrefix(prefix) => self.lookup.remove_prefix(prefix),
+            Op::SetQuic(service, config) => self.lookup.set_quic(*service, *config),
+            Op::SetQuicServer(key, owner) => self.lookup.set_quic_server(key, *owner),
+            Op::RemoveQuicServer(key) => self.lookup.remove_quic_server(key),
         };
         done.map_err(|failure| failure.told(describe(op)))
     }
@@ -256,6 +264,11 @@ fn describe(op: &Op) -> String {
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
         Op::SetTap(n, _) => format!("open tap {n}"),
         Op::ClearTap(n) => format!("close tap {n}"),
+        Op::SetPrefix(e) => format!("enter prefix of {}", endpoint(e)),
+        Op::RemovePrefix(e) => format!("remove prefix of {}", endpoint(e)),
+        Op::SetQuic(s, _) => format!("write how connection IDs of service {s} are read"),
+        Op::SetQuicServer(k, o) => format!("enter a server ID of service {} (owner {o})", k.service),
+        Op::RemoveQuicServer(k) => format!("remove a server ID of service {}", k.service),
     }
 }
 
@@ -264,11 +277,12 @@ pub(super) fn address(address: &Address) -> std::net::IpAddr {
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {
-    let (address, port, protocol) = match endpoint {
-        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
-        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
+    let (address, port, protocol, prefix) = match endpoint {
+        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
+        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
     };
-    format!("{} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
+    let prefix = if prefix == 0 { String::new() } else { format!(" prefix /{prefix}") };
+    format!("{}{prefix} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
 }
 
 pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &'static str) -> Result<HashMap<MapData, K, V>, LoadError> {

@@ -19,6 +19,7 @@ mod unload;
 mod log;
 mod error;
 mod maps;
+mod lookup;
 mod path;
 mod observe;
 mod taps;
