@@ -74,7 +74,16 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
         let stop = ends.stop.clone();
         ends.spawn(async move { stop.run_until_cancelled(log.run()).await });
     }
-    sockets.serve(api::server::Api { snapshots: taps.snapshots, commands: commands_tx, hurry, watches: watches_tx, flows: Arc::new(loaded.flows) }, &ends);
+    sockets.serve(
+        api::server::Api {
+            snapshots: taps.snapshots,
+            commands: commands_tx,
+            hurry,
+            watches: watches_tx,
+            flows: Arc::new(loaded.flows),
+        },
+        &ends,
+    );
 
     tracing::info!("{} services on {}", config.services.len(), interfaces(&config));
     let inputs = Inputs { facts, commands, network: network.view };

@@ -10,17 +10,17 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_ebpf::{EbpfContext, Global};
-use lb_common::decide::trace::{describe, forget};
 use lb_common::decide::Outcome;
+use lb_common::decide::trace::{describe, forget};
 use lb_common::host::{HOST_CAPTURE, HOST_TRACE};
 use lb_common::trace::{
     KIND_AFTER, KIND_BEFORE, KIND_EVENT, MAX_SNAPLEN, RECORD_AFTER, RECORD_BEFORE, RECORD_EVENT, SIGHT_TC, Sight,
     TAPS as TAP_COUNT, Taps,
 };
 
-use crate::{atomic, exit};
 use crate::maps::{HOST, RECORD, SIGHTS, TAPS};
 use crate::tables::{Maps, work};
+use crate::{atomic, exit};
 
 /// Whether the kernel can copy from frames (Linux 5.18). The loader knows; where it cannot, the verifier removes the call.
 #[unsafe(no_mangle)]

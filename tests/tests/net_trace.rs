@@ -67,7 +67,8 @@ fn a_trace_tells_the_life_of_every_flow() {
                 of_each.entry(line.client).or_default().push(&line.event);
             }
             assert_eq!(of_each.len(), 10, "{mode:?} {family:?}: {told:#?}");
-            let life: &[&str] = if mode == Mode::L2dsr { &["opened", "confirmed"] } else { &["opened", "confirmed", "closed"] };
+            let life: &[&str] =
+                if mode == Mode::L2dsr { &["opened", "confirmed"] } else { &["opened", "confirmed", "closed"] };
             assert!(of_each.values().all(|events| events == life), "{mode:?} {family:?}: {of_each:#?}");
             wait_watched(&scenario, 0);
             assert_eq!(flags(&scenario), 0, "nobody looks any more");
@@ -98,10 +99,14 @@ fn filters_let_through_what_they_say() {
 
     // A port that no service has.
     let nowhere = SocketAddr::new(scenario.target().ip(), 9);
-    let knock = async move { tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(nowhere)).await };
+    let knock =
+        async move { tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(nowhere)).await };
     drop(scenario.client().run(knock));
     let text = String::from_utf8(scenario.agent.finish_cli(dropped).stdout).expect("text");
-    assert!(text.contains("dropped") && text.contains("drop_no_service") && text.contains(&nowhere.to_string()), "{text}");
+    assert!(
+        text.contains("dropped") && text.contains("drop_no_service") && text.contains(&nowhere.to_string()),
+        "{text}"
+    );
 
     let mut of_nobody = of_nobody;
     of_nobody.kill().expect("it runs");
@@ -158,7 +163,8 @@ fn flows_are_listed_counted_and_found_by_their_tuple() {
             rows.iter().map(|row| row.flows).sum()
         };
         assert_eq!(count(&["--state", "established"]), 8, "{what}");
-        let of_each = [0, 1].map(|index| count(&["--state", "established", "--backend", &scenario.backend(index).to_string()]));
+        let of_each =
+            [0, 1].map(|index| count(&["--state", "established", "--backend", &scenario.backend(index).to_string()]));
         assert_eq!(of_each.iter().sum::<u64>(), 8, "{what}");
         assert_eq!(count(&["--protocol", "udp"]), 0, "{what}");
 
@@ -178,7 +184,9 @@ fn flows_are_listed_counted_and_found_by_their_tuple() {
 
         let of_client = scenario.agent.cli(&["flow", "list", "--client", &client.ip().to_string(), "--output", "json"]);
         if mode == Mode::NatSnat {
-            let Reply::Flows(rows) = serde_json::from_slice(&of_client.stdout).expect("JSON") else { panic!("no rows") };
+            let Reply::Flows(rows) = serde_json::from_slice(&of_client.stdout).expect("JSON") else {
+                panic!("no rows")
+            };
             let row = rows.iter().find(|row| row.client == Some(client));
             assert_eq!(row.and_then(|row| row.vip), Some(scenario.target()), "{what}: {rows:#?}");
         } else {
@@ -233,7 +241,9 @@ fn a_capture_holds_packets_as_they_came_and_as_they_left() {
                         assert!(comment.is_some_and(|words| words.contains(" web ")), "who and why");
                         assert_eq!(packet.original_len as usize, packet.data.len(), "whole packets");
                         last = last.max(packet.timestamp);
-                        seen.entry(name.rsplit(' ').next().expect("a word").to_owned()).or_default().push(read(&packet.data));
+                        seen.entry(name.rsplit(' ').next().expect("a word").to_owned())
+                            .or_default()
+                            .push(read(&packet.data));
                     }
                     Block::InterfaceStatistics(_) => counted += 1,
                     _ => {}

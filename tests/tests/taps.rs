@@ -169,7 +169,10 @@ fn packets_are_kept_as_they_came_and_as_they_leave_no_longer_than_asked() {
 
         let [(before, came), (after, left)] = &sights[..] else { panic!("two records: {sights:?}") };
         assert_eq!((before.kind, after.kind), (KIND_BEFORE, KIND_AFTER));
-        assert_eq!((before.frame_len, before.captured as usize, came.len().next_multiple_of(8)), (1_054, kept, kept.next_multiple_of(8)));
+        assert_eq!(
+            (before.frame_len, before.captured as usize, came.len().next_multiple_of(8)),
+            (1_054, kept, kept.next_multiple_of(8))
+        );
         assert_eq!(came[..kept], frame[..kept], "as it came");
         assert_eq!(left[..kept], ran.frame[..kept], "as it leaves");
         assert!(after.time_ns > before.time_ns);
@@ -182,7 +185,10 @@ fn what_is_dropped_is_kept_as_it_came_only() {
     let frame = with_ttl(&tcp(at(CLIENT), at(VIP), Flags::Data, b"x"), 1);
     assert_eq!(bench.verdict(&frame), Verdict::DropTtl);
     let sights = told(&mut bench);
-    assert_eq!(sights.iter().map(|(s, _)| (s.kind, s.verdict)).collect::<Vec<_>>(), [(KIND_BEFORE, Verdict::DropTtl as u8)]);
+    assert_eq!(
+        sights.iter().map(|(s, _)| (s.kind, s.verdict)).collect::<Vec<_>>(),
+        [(KIND_BEFORE, Verdict::DropTtl as u8)]
+    );
 }
 
 #[test]
@@ -200,10 +206,8 @@ fn the_tc_program_keeps_packets_likewise() {
 
 #[test]
 fn what_finds_no_room_is_counted_and_the_packet_goes_its_way() {
-    let mut bench = looking(&[
-        Tap { flags: TAP_ON | TAP_BEFORE, snaplen: 9_216, service: 1, ..Tap::OPEN },
-        events(EVENT_OPENED),
-    ]);
+    let mut bench =
+        looking(&[Tap { flags: TAP_ON | TAP_BEFORE, snaplen: 9_216, service: 1, ..Tap::OPEN }, events(EVENT_OPENED)]);
     let frame = tcp(at(CLIENT), at(VIP), Flags::Data, &[7; 1_400]);
     let packets = RING_BYTES / frame.len() + 100;
     for _ in 0..packets {

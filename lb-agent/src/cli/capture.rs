@@ -40,7 +40,9 @@ pub(super) async fn execute(context: &Context, arguments: Arguments) -> Result<(
     let name = arguments.write.display().to_string();
     let mut file: Box<dyn Write> = if name == "-" {
         if std::io::stdout().is_terminal() {
-            return Err(Failure::Usage("standard output is a terminal: pipe it into tshark, or name a file".to_owned()));
+            return Err(Failure::Usage(
+                "standard output is a terminal: pipe it into tshark, or name a file".to_owned(),
+            ));
         }
         Box::new(std::io::stdout())
     } else {
@@ -113,7 +115,8 @@ mod tests {
             bytes.resize(length as usize, 6);
             bytes
         };
-        let stream = [block(0x0a0d_0d0a, 28), block(1, 40), block(6, 32), block(6, 100), block(5, 24), block(6, 36)].concat();
+        let stream =
+            [block(0x0a0d_0d0a, 28), block(1, 40), block(6, 32), block(6, 100), block(5, 24), block(6, 36)].concat();
         for piece in [1, 3, 7, 50, stream.len()] {
             let mut blocks = Blocks::default();
             stream.chunks(piece).for_each(|bytes| blocks.take(bytes));

@@ -50,7 +50,12 @@ pub(super) async fn backend(
 
 impl Whose {
     /// The request's path, up to what is this verb's own.
-    pub(super) async fn path(&self, context: &Context, verb: &str, own: &[(&str, Option<String>)]) -> Result<String, Failure> {
+    pub(super) async fn path(
+        &self,
+        context: &Context,
+        verb: &str,
+        own: &[(&str, Option<String>)],
+    ) -> Result<String, Failure> {
         if let Some(client) = &self.client {
             let _valid: Network = client.parse().map_err(|e| Failure::Usage(format!("--client: {e}")))?;
         }

@@ -124,7 +124,12 @@ impl Counts {
     pub fn rows(&self, view: &FlowView<'_>) -> Vec<FlowCount> {
         let row = |(&(owner, state), &flows): (&(Owner, u8), &u64)| {
             let (service, backend) = view.owners.get(&owner)?;
-            Some(FlowCount { service: service.name.clone(), backend: *backend, state: state_name(state).to_owned(), flows })
+            Some(FlowCount {
+                service: service.name.clone(),
+                backend: *backend,
+                state: state_name(state).to_owned(),
+                flows,
+            })
         };
         let mut rows: Vec<_> = self.0.iter().filter_map(row).collect();
         rows.sort_by(|a, b| (&a.service, a.backend).cmp(&(&b.service, b.backend)));

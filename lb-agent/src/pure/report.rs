@@ -13,8 +13,7 @@ use super::ledger::{Ledger, Member, Phase, Service};
 use super::model::{Forward, Tracking};
 use super::network::NextHop;
 use super::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, ServiceStatus,
-    Snapshot,
+    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
 };
 
 /// The whole state, as of `now`.

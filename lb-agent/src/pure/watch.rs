@@ -88,7 +88,8 @@ impl Watch {
         let id = service.map_or(ANY_SERVICE, |s| s.id);
         let Some(addr) = self.backend else { return Ok((id, None)) };
         let services = ledger.services().values().filter(|s| id == ANY_SERVICE || s.id == id);
-        let found: Vec<_> = services.flat_map(|s| s.members.iter().map(move |m| (s, m))).filter(|(_, m)| m.addr == addr).collect();
+        let found: Vec<_> =
+            services.flat_map(|s| s.members.iter().map(move |m| (s, m))).filter(|(_, m)| m.addr == addr).collect();
         match found[..] {
             [(service, member)] => Ok((service.id, Some(member.owner))),
             [] => Err(Refusal::NotFound(format!("no backend {addr}; `lb-agent backend list` shows them"))),

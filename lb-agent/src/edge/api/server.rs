@@ -228,9 +228,11 @@ async fn unload(State(api): State<Api>) -> Result<Json<Reply>, ApiError> {
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {
-    let message =
-        format!("there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain, \
-         /v1/trace, /v1/capture", uri.path());
+    let message = format!(
+        "there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain, \
+         /v1/trace, /v1/capture",
+        uri.path()
+    );
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 

@@ -32,6 +32,10 @@ impl BpfDataPlane {
             let words: Vec<u64> = words.iter().map(|word| word.load(Ordering::Acquire)).collect();
             Tap::read_from_bytes(words.as_bytes()).ok()
         };
-        (0..).zip(self.taps.chunks_exact(WORDS)).filter_map(|(n, words)| Some((n, Tap { lost: 0, ..tap(words)? }))).filter(|(_, tap)| tap.is_on()).collect()
+        (0..)
+            .zip(self.taps.chunks_exact(WORDS))
+            .filter_map(|(n, words)| Some((n, Tap { lost: 0, ..tap(words)? })))
+            .filter(|(_, tap)| tap.is_on())
+            .collect()
     }
 }

@@ -29,8 +29,8 @@ use super::plan::RingChanges;
 use super::sweep::{SweepReport, SweepRequest, TableUse};
 use super::tables::ServiceId;
 use super::transition::RingState;
-use super::watch::Watches;
 use super::wanted::{Origin, RuntimeChanges, WantedBackend};
+use super::watch::Watches;
 use owners::Owners;
 use service::rules;
 
