@@ -48,6 +48,7 @@ subjects! {
     snat,
     hairpin,
     l2dsr,
+    encapsulation,
     services,
     health_of_backends,
     malformed,

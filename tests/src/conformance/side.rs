@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_ON_LINK, BACKEND_REACHABLE};
 use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VipEntry};
-use lb_common::service::{FORWARD_L2DSR, SERVICE_SNAT, ServiceEntry};
+use lb_common::service::{FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, SERVICE_SNAT, ServiceEntry};
 use lb_common::slot::Owner;
 
 use super::case::Service;
 use crate::everything::LOCAL;
-use crate::world::{World, address, service_entry};
+use crate::world::{GUE_PORT, World, address, service_entry};
 
 /// A family, and the addresses that everybody has in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub const BOTH: [Side; 2] = [Side::V4, Side::V6];
 pub const LENT_PORTS: std::ops::Range<u16> = 1_024..5_120;
 
 /// Services of a family.
-const SERVICES: u16 = 20;
+const SERVICES: u16 = 40;
 
 impl Side {
     /// Its name.
@@ -183,6 +183,43 @@ impl Side {
         self.service(14, 6, (40, 80), (42, 8_080))
     }
 
+    /// ipip, TCP, to a backend of the same family.
+    pub fn ipip(self) -> Service {
+        self.service(16, 6, (70, 80), (71, 80))
+    }
+
+    /// ipip, UDP.
+    pub fn ipip_udp(self) -> Service {
+        self.service(17, 17, (70, 53), (71, 53))
+    }
+
+    /// gue, TCP.
+    pub fn gue(self) -> Service {
+        self.service(18, 6, (72, 80), (73, GUE_PORT))
+    }
+
+    /// gue, UDP.
+    pub fn gue_udp(self) -> Service {
+        self.service(19, 17, (72, 53), (73, GUE_PORT))
+    }
+
+    /// ipip, TCP, to an IPv6 backend.
+    pub fn ipip_over_v6(self) -> Service {
+        let backend = SocketAddr::new(Self::V6.backend(75), 80);
+        Service { backend, ..self.service(20, 6, (74, 80), (75, 80)) }
+    }
+
+    /// gue, TCP, to an IPv6 backend.
+    pub fn gue_over_v6(self) -> Service {
+        let backend = SocketAddr::new(Self::V6.backend(77), GUE_PORT);
+        Service { backend, ..self.service(21, 6, (76, 80), (77, GUE_PORT)) }
+    }
+
+    /// What encapsulated packets to a backend of this family come from. No bit of it is the flow's.
+    pub fn outer_source(self) -> IpAddr {
+        self.backend(2)
+    }
+
     /// An empty pool, TCP.
     pub fn empty(self) -> Service {
         self.service(15, 6, (50, 83), (54, 8_080))
@@ -221,6 +258,19 @@ pub fn world() -> World {
             let backend = world.backend(s.owner);
             backend.flags |= BACKEND_ON_LINK;
             backend.link_prefix = if side.is_v6() { 64 } else { 24 };
+        }
+        let wrapping = [
+            (side.ipip(), FORWARD_IPIP),
+            (side.ipip_udp(), FORWARD_IPIP),
+            (side.gue(), FORWARD_GUE),
+            (side.gue_udp(), FORWARD_GUE),
+            (side.ipip_over_v6(), FORWARD_IPIP),
+            (side.gue_over_v6(), FORWARD_GUE),
+        ];
+        for (s, forward) in wrapping {
+            let outer = if s.backend.is_ipv4() { Side::V4 } else { Side::V6 };
+            let entry = ServiceEntry { forward, ..entry(&s) };
+            world = enter(world, &s, entry).wrap(&[s.owner], outer.outer_source(), 0);
         }
         let empty = side.empty();
         world = world.pool(&empty.vip.to_string(), 6, entry(&empty), &[]);
