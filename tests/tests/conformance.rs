@@ -50,6 +50,8 @@ subjects! {
     l2dsr,
     encapsulation,
     services,
+    prefixes,
+    quic,
     health_of_backends,
     malformed,
     not_ours,

@@ -32,6 +32,8 @@ mod nat_replies;
 mod pieces;
 mod neighbour_discovery;
 mod not_ours;
+mod prefixes;
+mod quic;
 mod services;
 mod snat;
 mod tc;
@@ -43,7 +45,7 @@ pub use runner::run;
 use case::Case;
 
 /// Every subject, as its test is called, and what makes its cases.
-pub const TABLES: [(&str, fn() -> Vec<Case>); 22] = [
+pub const TABLES: [(&str, fn() -> Vec<Case>); 24] = [
     ("ethernet", ethernet::cases),
     ("ipv4", ipv4::cases),
     ("ipv6", ipv6::cases),
@@ -62,6 +64,8 @@ pub const TABLES: [(&str, fn() -> Vec<Case>); 22] = [
     ("l2dsr", l2dsr::cases),
     ("encapsulation", encapsulation::cases),
     ("services", services::cases),
+    ("prefixes", prefixes::cases),
+    ("quic", quic::cases),
     ("health_of_backends", health_of_backends::cases),
     ("malformed", malformed::cases),
     ("not_ours", not_ours::cases),
