@@ -10,6 +10,7 @@ use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 
 /// Service id: index of the service's ring, schedule and cursor.
 pub type ServiceId = u16;
@@ -53,6 +54,8 @@ pub struct Tables {
     pub locals: BTreeSet<Address>,
     /// Interfaces that we listen on, by ifindex.
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
+    /// What operators look for, by number; `lost` is the packet path's and always 0 here.
+    pub taps: BTreeMap<u8, Tap>,
 }
 
 /// What the maps contain, read back.
@@ -118,4 +121,8 @@ pub enum Op {
     SetQuicServer(QuicServerKey, Owner),
     /// Removes it.
     RemoveQuicServer(QuicServerKey),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
 }
