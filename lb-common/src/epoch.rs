@@ -37,6 +37,13 @@ impl Place {
         if clean & self.flag != 0 { None } else { Some(clean | self.flag) }
     }
 
+    /// Whether the word has this flow marked as seen.
+    #[inline(always)]
+    pub const fn is_marked(self, word: u64) -> bool {
+        // The stamp's bits and the flag's alone can differ from a word of this epoch that has the flag.
+        (word ^ (self.stamp | self.flag)) & (0xff << FLAGS_PER_WORD | self.flag) == 0
+    }
+
     /// The word with this flow unmarked: its next packet is a first one again.
     #[inline(always)]
     pub const fn unmark(self, word: u64) -> u64 {
@@ -54,12 +61,14 @@ mod tests {
         let place = Place::of(key, 5, 0xff);
         let word = place.mark(0).expect("an empty word knows nobody");
         assert_eq!(place.mark(word), None);
+        assert!(place.is_marked(word) && !place.is_marked(0) && !place.is_marked(place.unmark(word)));
         assert!(place.mark(place.unmark(word)).is_some());
     }
 
     #[test]
     fn a_word_of_an_older_epoch_counts_as_empty() {
         let place = Place::of(FlowKey { bucket: 7, tag: 9 }, 6, 0xff);
-        assert!(place.mark((5 << FLAGS_PER_WORD) | ((1 << FLAGS_PER_WORD) - 1)).is_some());
+        let older = (5 << FLAGS_PER_WORD) | ((1 << FLAGS_PER_WORD) - 1);
+        assert!(place.mark(older).is_some() && !place.is_marked(older));
     }
 }

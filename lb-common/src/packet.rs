@@ -30,6 +30,28 @@ pub trait Packet {
     /// Replaces `N` bytes that start at `at`.
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
 
+    /// `N` little-endian words of 64 bits from `AT` on, a place known at compile time: one check for all of them.
+    #[inline(always)]
+    fn words<const AT: usize, const N: usize>(&self) -> Option<[u64; N]> {
+        let mut words = [0; N];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = u64::from_le_bytes(self.load::<8>(AT + i * 8)?);
+        }
+        Some(words)
+    }
+
+    /// `N` bytes from `AT` on, a place known at compile time.
+    #[inline(always)]
+    fn get<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        self.load(AT)
+    }
+
+    /// Replaces `N` bytes at `AT`, a place known at compile time.
+    #[inline(always)]
+    fn put<const AT: usize, const N: usize>(&mut self, bytes: [u8; N]) -> Option<()> {
+        self.store(AT, bytes)
+    }
+
     /// Patches the TCP or UDP checksum at `at`: `pseudo` is what changed in the pseudo-header, `rest` what changed in the
     /// header itself. They come apart because a checksum that hardware will finish (CHECKSUM_PARTIAL) covers the
     /// pseudo-header only so far; socket buffers know, raw frames off a wire are always complete.

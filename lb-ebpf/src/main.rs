@@ -25,14 +25,14 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::decide::ingress;
+use lb_common::decide::{at_a_glance, in_full};
 use lb_common::host::{HOST_LOCAL_INTERFACES, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
 
 use crate::packet::{Buffer, Frame};
-use crate::tables::{Maps, count, count_verdict, work};
+use crate::tables::{Maps, count, count_sent, count_verdict, work};
 
 /// Everything that comes off a wire.
 #[xdp]
@@ -44,18 +44,46 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
         count_verdict(Verdict::PassToTc);
         return xdp_action::XDP_PASS;
     }
+    let action = glance(&ctx);
+    if action != IN_FULL {
+        return action;
+    }
     let Some(work) = work() else {
         return xdp_action::XDP_PASS;
     };
-    let out = ingress(&mut frame, &tables, work);
+    let out = in_full(&mut frame, &tables, work);
     count(&out);
     trace::outcome(&ctx, &out);
     match out.verdict.fate() {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Drop => xdp_action::XDP_DROP,
-        Fate::Send if out.ifindex == frame.arrival().ifindex && !is_veth(&tables, out.ifindex) => xdp_action::XDP_TX,
-        Fate::Send => exit::by_interface(out.ifindex).cast_unsigned(),
+        Fate::Send => send(&tables, &frame, out.ifindex),
     }
+}
+
+/// No action: the packet must be looked at in full.
+const IN_FULL: u32 = u32::MAX;
+
+/// What nearly all packets need, in one function: its stack is its own, not the full decision's.
+#[inline(never)]
+fn glance(ctx: &XdpContext) -> u32 {
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let mut frame = Frame::new(ctx);
+    let Some(sent) = tables.host().and_then(|host| at_a_glance(&mut frame, &tables, host)) else {
+        return IN_FULL;
+    };
+    count_sent(&sent);
+    trace::sent(ctx, &sent);
+    send(&tables, &frame, sent.ifindex)
+}
+
+/// Out by an interface: back to where the frame came from, or to another.
+#[inline(always)]
+fn send(tables: &Maps, frame: &Frame<'_>, ifindex: u32) -> u32 {
+    if ifindex == frame.arrival().ifindex && !is_veth(tables, ifindex) {
+        return xdp_action::XDP_TX;
+    }
+    exit::by_interface(ifindex).cast_unsigned()
 }
 
 /// An interface with partial checksums, which only the TC program can patch.
@@ -87,7 +115,7 @@ fn weir_reply(ctx: TcContext) -> i32 {
     let Some(work) = work() else {
         return TC_ACT_UNSPEC;
     };
-    let out = ingress(&mut buffer, &tables, work);
+    let out = in_full(&mut buffer, &tables, work);
     trace::outcome(&ctx, &out);
     // What XDP has let pass it has counted.
     if !(behind_xdp && matches!(out.verdict.fate(), Fate::Pass)) {

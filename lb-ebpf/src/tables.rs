@@ -16,7 +16,7 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
-use lb_common::decide::{Outcome, Work};
+use lb_common::decide::{Outcome, Sent, Work};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
@@ -358,6 +358,17 @@ pub(crate) fn count(out: &Outcome) {
     // SAFETY: valid for the program run; this CPU alone writes its records, and the program is not re-entered on one CPU.
     let record = unsafe { &mut *record };
     record.add(out);
+}
+
+/// Adds a packet that was sent on at a glance to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count_sent(sent: &Sent) {
+    count_verdict(Verdict::Forward);
+    if let Some(record) = COUNTERS.get_ptr_mut(record_of(sent.owner)) {
+        // SAFETY: as in `count`.
+        let record = unsafe { &mut *record };
+        record.add_forwarded(u64::from(sent.bytes), sent.tally);
+    }
 }
 
 /// Adds an end of a packet to this CPU's counters.
