@@ -52,6 +52,31 @@ pub trait Packet {
         self.store(AT, bytes)
     }
 
+    /// Lets the frame begin `BY` bytes earlier, for an outer header; what lies there is to be written. `None`: there is no room.
+    #[inline(always)]
+    fn begin_earlier<const BY: usize>(&mut self) -> Option<()> {
+        self.make_room(0, BY)
+    }
+
+    /// Makes room for `by` bytes (20 to 48) between the link's header, tags and all, and the IP packet at `l3`; the link's header
+    /// keeps its place at the front. `None`: there is none to be had.
+    #[inline(always)]
+    fn make_room(&mut self, _l3: usize, _by: usize) -> Option<()> {
+        None
+    }
+
+    /// Takes `by` bytes away between the link's header and what follows them. `None`: it cannot be done here.
+    #[inline(always)]
+    fn take_away(&mut self, _l3: usize, _by: usize) -> Option<()> {
+        None
+    }
+
+    /// Cuts the frame off after `len` bytes. `None`: it cannot be done here.
+    #[inline(always)]
+    fn cut(&mut self, _len: usize) -> Option<()> {
+        None
+    }
+
     /// Patches the TCP or UDP checksum at `at`: `pseudo` is what changed in the pseudo-header, `rest` what changed in the
     /// header itself. They come apart because a checksum that hardware will finish (CHECKSUM_PARTIAL) covers the
     /// pseudo-header only so far; socket buffers know, raw frames off a wire are always complete.

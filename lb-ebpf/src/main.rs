@@ -39,8 +39,7 @@ use crate::tables::{Maps, count, count_sent, count_verdict, work};
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_ingress(ctx: XdpContext) -> u32 {
     let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
-    let mut frame = Frame::new(&ctx);
-    if is_left_to_tc(&tables, &frame) {
+    if is_left_to_tc(&tables, &Frame::new(&ctx)) {
         count_verdict(Verdict::PassToTc);
         return xdp_action::XDP_PASS;
     }
@@ -51,6 +50,7 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
     let Some(work) = work() else {
         return xdp_action::XDP_PASS;
     };
+    let mut frame = Frame::new(&ctx);
     let out = in_full(&mut frame, &tables, work);
     count(&out);
     trace::outcome(&ctx, &out);

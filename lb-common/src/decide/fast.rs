@@ -5,14 +5,16 @@
 //! Everything is in the caller's code and nothing lies in memory on the way: no call, no stack, no `Work`.
 
 use super::Outcome;
+use super::encap::{Inner, outer_udp, outer_v4, outer_v6, overhead};
 use super::glance::{ACK, FIN, Glance, L3, PSH, Plain, RST, SYN};
 use crate::backend::{BACKEND_ON_LINK, BACKEND_REACHABLE, BACKEND_VIA_TC, BackendEntry};
 use crate::family::{V4, V6};
 use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, first_state};
 use crate::host::{HOST_SLOW, Host};
 use crate::packet::Packet;
+use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::service::{
-    FORWARD_L2DSR, FORWARD_NAT, SERVICE_SLOW, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_NONE,
+    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SERVICE_SLOW, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_NONE,
 };
 use crate::slot::{NOBODY, Owner, slot_of};
 use crate::stats::Tally;
@@ -102,8 +104,10 @@ fn forward<F: Plain, P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host, g: &Gl
         open(t, host, key, owner)?;
         tally.add(Tally::OPENED);
     }
-    if service.forward == FORWARD_NAT {
-        translate::<F, P>(p, b, g)?;
+    match service.forward {
+        FORWARD_NAT => translate::<F, P>(p, b, g)?,
+        FORWARD_L2DSR => {}
+        forward => wrap::<F, P>(p, b, g, forward == FORWARD_GUE, key.bucket)?,
     }
     let (d, s) = (&b.dst_mac, &b.src_mac);
     p.put::<0, 12>([d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5]])?;
@@ -141,13 +145,21 @@ fn open<T: Tables>(t: &T, host: &Host, key: FlowKey, owner: Owner) -> Option<()>
 /// Whether nothing stands between the packet and this backend.
 #[inline(always)]
 fn is_plain<F: Plain>(b: &BackendEntry, service: &ServiceEntry, g: &Glance<F::Addr>) -> bool {
-    if b.mtu != 0 && g.len > b.mtu {
+    let more = if service.encapsulates() { overhead(b, service.forward == FORWARD_GUE) } else { 0 };
+    if b.mtu != 0 && u32::from(g.len) + u32::from(more) > u32::from(b.mtu) {
         return false;
     }
     let flags = b.flags & (BACKEND_REACHABLE | BACKEND_VIA_TC | BACKEND_ON_LINK);
     match service.forward {
         FORWARD_NAT => flags == BACKEND_REACHABLE && g.ttl > 1 && g.src != F::from_address(&b.addr),
         FORWARD_L2DSR => flags & !BACKEND_ON_LINK == BACKEND_REACHABLE,
+        // A SYN's options are looked at in full. The outer header is of the packet's family, or IPv6 (4in6).
+        FORWARD_IPIP | FORWARD_GUE => {
+            flags & !BACKEND_ON_LINK == BACKEND_REACHABLE
+                && g.ttl > 1
+                && g.len <= u16::MAX - LONGEST_OUTER
+                && !(g.flags & SYN != 0 && g.has_options)
+        }
         _ => false,
     }
 }
@@ -158,5 +170,57 @@ fn translate<F: Plain, P: Packet>(p: &mut P, b: &BackendEntry, g: &Glance<F::Add
     let port = if b.port == [0, 0] { g.dst_port } else { b.port };
     F::aim(p, g, &F::from_address(&b.addr), port)
 }
+
+/// ipip, gue: another header in front, the packet as it is but for one hop of its life. `None`: no room; its life is one hop
+/// shorter all the same, which is nothing to whoever drops it.
+#[inline(always)]
+fn wrap<F: Plain, P: Packet>(
+    p: &mut P,
+    b: &BackendEntry,
+    g: &Glance<F::Addr>,
+    is_gue: bool,
+    entropy: u32,
+) -> Option<()> {
+    F::hop(p, g)?;
+    let inner = Inner { is_v6: F::IS_V6, class: g.class, len: g.len, entropy };
+    match (b.addr.is_v4(), is_gue) {
+        (true, false) => {
+            p.begin_earlier::<20>()?;
+            outside_v4(p, b, is_gue, &inner)
+        }
+        (true, true) => {
+            p.begin_earlier::<28>()?;
+            outside_v4(p, b, is_gue, &inner)?;
+            p.put::<{ L3 + 20 }, 8>(outer_udp(b, &inner))
+        }
+        (false, false) => {
+            p.begin_earlier::<40>()?;
+            outside_v6(p, b, is_gue, &inner)
+        }
+        (false, true) => {
+            p.begin_earlier::<48>()?;
+            outside_v6(p, b, is_gue, &inner)?;
+            p.put::<{ L3 + 40 }, 8>(outer_udp(b, &inner))
+        }
+    }
+}
+
+#[inline(always)]
+fn outside_v4<P: Packet>(p: &mut P, b: &BackendEntry, is_gue: bool, inner: &Inner) -> Option<()> {
+    p.put::<{ L3 - 2 }, 2>(ETHERTYPE_IPV4.to_be_bytes())?;
+    p.put::<{ L3 }, 20>(outer_v4(b, is_gue, inner))
+}
+
+#[inline(always)]
+fn outside_v6<P: Packet>(p: &mut P, b: &BackendEntry, is_gue: bool, inner: &Inner) -> Option<()> {
+    p.put::<{ L3 - 2 }, 2>(ETHERTYPE_IPV6.to_be_bytes())?;
+    let (head, src) = outer_v6(b, is_gue, inner);
+    p.put::<{ L3 }, 8>(head)?;
+    p.put::<{ L3 + 8 }, 16>(src)?;
+    p.put::<{ L3 + 24 }, 16>(b.addr.0)
+}
+
+/// An IPv6 header and a UDP header, bytes.
+const LONGEST_OUTER: u16 = 48;
 
 const _: () = assert!(PSH << 2 == Tally::MESSAGE);

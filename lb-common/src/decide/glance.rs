@@ -1,5 +1,6 @@
 //! Headers at places known at compile time: what the shortest way reads of a packet and writes to it, per family.
 
+use crate::csum::Change;
 use crate::family::{Family, V4, V6};
 use crate::packet::Packet;
 use crate::parse::{PROTOCOL_TCP, PROTOCOL_UDP};
@@ -22,6 +23,10 @@ pub(super) struct Glance<A> {
     pub(super) ttl: u8,
     /// Length of the IP packet, bytes.
     pub(super) len: u16,
+    /// DSCP and ECN.
+    pub(super) class: u8,
+    /// A TCP header longer than 20 bytes.
+    pub(super) has_options: bool,
     /// TCP's flag byte; of a datagram, which is a message, as if it said PSH.
     pub(super) flags: u8,
 }
@@ -38,6 +43,8 @@ pub(super) trait Plain: Family {
     /// Reads an untagged packet without options or extension headers. `start`: its bytes 12 to 27. `None`: it is another, or
     /// its lengths contradict each other.
     fn glance<P: Packet>(p: &P, start: [u64; 2]) -> Option<Glance<Self::Addr>>;
+    /// Gives the packet one hop less to live.
+    fn hop<P: Packet>(p: &mut P, g: &Glance<Self::Addr>) -> Option<()>;
     /// Gives the packet another destination and one hop less to live.
     fn aim<P: Packet>(p: &mut P, g: &Glance<Self::Addr>, dst: &Self::Addr, port: [u8; 2]) -> Option<()>;
 }
@@ -61,8 +68,18 @@ impl Plain for V4 {
             protocol: b[3],
             ttl: b[2],
             len,
+            class: a[3],
+            has_options: e[4] >> 4 != 5,
             flags,
         })
+    }
+
+    #[inline(always)]
+    fn hop<P: Packet>(p: &mut P, g: &Glance<[u8; 4]>) -> Option<()> {
+        let ttl = g.ttl.wrapping_sub(1);
+        let change = Change::NONE.word([g.ttl, g.protocol], [ttl, g.protocol]);
+        let c = change.apply(p.get::<{ L3 + 10 }, 2>()?);
+        p.put::<{ L3 + 8 }, 4>([ttl, g.protocol, c[0], c[1]])
     }
 
     #[inline(always)]
@@ -103,8 +120,15 @@ impl Plain for V6 {
             protocol: b[0],
             ttl: b[1],
             len: u16::from_be_bytes([a[6], a[7]]).checked_add(40)?,
+            class: a[2] << 4 | a[3] >> 4,
+            has_options: u[4] >> 4 != 5,
             flags,
         })
+    }
+
+    #[inline(always)]
+    fn hop<P: Packet>(p: &mut P, g: &Glance<[u8; 16]>) -> Option<()> {
+        p.put::<{ L3 + 7 }, 1>([g.ttl.wrapping_sub(1)])
     }
 
     #[inline(always)]
