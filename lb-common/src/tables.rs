@@ -67,6 +67,16 @@ pub trait Tables {
     fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry>;
     /// Exact match; the caller asks again with port 0.
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry>;
+    /// As `service_v4`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v4_at_hand(&self, _host: &Host, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.service_v4(key)
+    }
+    /// As `service_v6`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v6_at_hand(&self, _host: &Host, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.service_v6(key)
+    }
     /// A slot of a service's ring, `slot < RING_SIZE`.
     fn slot(&self, service: u16, slot: u32) -> Option<Slot>;
     /// An owner's backend.

@@ -15,6 +15,7 @@
 
 mod maps;
 mod tables;
+mod near;
 mod atomic;
 mod word;
 mod packet;
@@ -31,6 +32,7 @@ use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
 
+use crate::near::{Hand, Near};
 use crate::packet::{Buffer, Frame};
 use crate::tables::{Maps, count, count_sent, count_verdict, work};
 
@@ -38,7 +40,7 @@ use crate::tables::{Maps, count, count_sent, count_verdict, work};
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_ingress(ctx: XdpContext) -> u32 {
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: () };
     if is_left_to_tc(&tables, &Frame::new(&ctx)) {
         count_verdict(Verdict::PassToTc);
         return xdp_action::XDP_PASS;
@@ -67,7 +69,10 @@ const IN_FULL: u32 = u32::MAX;
 /// What nearly all packets need, in one function: its stack is its own, not the full decision's.
 #[inline(never)]
 fn glance(ctx: &XdpContext) -> u32 {
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let Some(near) = Near::of_this_cpu() else {
+        return IN_FULL;
+    };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: near };
     let mut frame = Frame::new(ctx);
     let Some(sent) = tables.host().and_then(|host| at_a_glance(&mut frame, &tables, host)) else {
         return IN_FULL;
@@ -79,7 +84,7 @@ fn glance(ctx: &XdpContext) -> u32 {
 
 /// Out by an interface: back to where the frame came from, or to another.
 #[inline(always)]
-fn send(tables: &Maps, frame: &Frame<'_>, ifindex: u32) -> u32 {
+fn send<H: Hand>(tables: &Maps<H>, frame: &Frame<'_>, ifindex: u32) -> u32 {
     if ifindex == frame.arrival().ifindex && !is_veth(tables, ifindex) {
         return xdp_action::XDP_TX;
     }
@@ -95,7 +100,7 @@ fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
 
 /// An interface whose other end `XDP_TX` may not wake.
 #[inline(always)]
-fn is_veth(tables: &Maps, ifindex: u32) -> bool {
+fn is_veth<H: Hand>(tables: &Maps<H>, ifindex: u32) -> bool {
     matches!(tables.host(), Some(h) if h.flags & HOST_VETH_INTERFACES != 0)
         && matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_VETH != 0)
 }
@@ -109,7 +114,7 @@ fn weir_reply(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let ifindex = skb.ifindex;
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false, hand: () };
     let behind_xdp = matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_LOCAL == 0);
     let mut buffer = Buffer::new(&ctx, Arrival { ifindex, keeps_books: !behind_xdp });
     let Some(work) = work() else {

@@ -22,6 +22,8 @@ use lb_common::service::ServiceEntry;
 use lb_common::slot::Ring;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 
+use crate::near::Record;
+
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -104,6 +106,10 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 /// Written here, swept by the agent. Full: `drop_fragment_table_full`.
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
+
+/// Written and read here alone: what each CPU has at hand.
+#[btf_map]
+pub(crate) static NEAR: PerCpuArray<Record, 1> = PerCpuArray::new();
 
 /// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
 #[btf_map]

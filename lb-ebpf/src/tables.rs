@@ -13,7 +13,7 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup__bindgen_ty_5 as FibTable,
 };
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
 use lb_common::decide::{Outcome, Sent, Work};
@@ -30,6 +30,7 @@ use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
 use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
 
 use crate::atomic;
+use crate::near::Hand;
 use crate::maps::{
     BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, REPLIES_V4, REPLIES_V6,
     RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, VERDICTS, VIPS, WORK,
@@ -43,11 +44,13 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// The real maps, and the context that the routing table is asked with.
-pub(crate) struct Maps {
+pub(crate) struct Maps<H = ()> {
     /// The program's own context.
     pub(crate) ctx: *mut c_void,
     /// Whether a route must take the packet as it is. Not in TC: a packet may be many that GRO has joined.
     pub(crate) check_mtu: bool,
+    /// What this CPU has at hand, if anything.
+    pub(crate) hand: H,
 }
 
 /// Eight flow entries in map memory.
@@ -77,7 +80,7 @@ impl Bucket for MapBucket {
     }
 }
 
-impl Tables for Maps {
+impl<H: Hand> Tables for Maps<H> {
     type Bucket = MapBucket;
 
     #[inline(always)]
@@ -95,6 +98,16 @@ impl Tables for Maps {
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         // SAFETY: as for `service_v4`.
         unsafe { SERVICES_V6.get(key) }
+    }
+
+    #[inline(always)]
+    fn service_v4_at_hand(&self, host: &Host, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.hand.service_v4(host.generation, key, || self.service_v4(key))
+    }
+
+    #[inline(always)]
+    fn service_v6_at_hand(&self, host: &Host, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.hand.service_v6(host.generation, key, || self.service_v6(key))
     }
 
     #[inline(always)]
@@ -178,8 +191,7 @@ impl Tables for Maps {
         if fixed != 0 {
             return Ticks::from_ns(fixed);
         }
-        // SAFETY: the helper takes nothing. CLOCK_MONOTONIC as of the last timer tick: a tick of ours is 268 ms.
-        Ticks::from_ns(unsafe { bpf_ktime_get_coarse_ns() })
+        self.hand.now()
     }
 
     #[inline(always)]

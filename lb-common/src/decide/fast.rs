@@ -65,7 +65,7 @@ pub fn at_a_glance<P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host) -> Optio
 
 #[inline(always)]
 fn forward<F: Plain, P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host, g: &Glance<F::Addr>) -> Option<Sent> {
-    let service = F::service(t, &g.dst, g.dst_port, g.protocol)?;
+    let service = <F as Plain>::service(t, host, g)?;
     if service.flags & (SERVICE_SNAT | SERVICE_SLOW) != 0 {
         return None;
     }

@@ -1,9 +1,13 @@
 //! Headers at places known at compile time: what the shortest way reads of a packet and writes to it, per family.
 
 use crate::csum::Change;
+use crate::endpoint::{EndpointV4, EndpointV6};
 use crate::family::{Family, V4, V6};
+use crate::host::Host;
 use crate::packet::Packet;
 use crate::parse::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::service::ServiceEntry;
+use crate::tables::Tables;
 
 /// Offset of the IP header: no tag.
 pub(super) const L3: usize = 14;
@@ -43,6 +47,8 @@ pub(super) trait Plain: Family {
     /// Reads an untagged packet without options or extension headers. `start`: its bytes 12 to 27. `None`: it is another, or
     /// its lengths contradict each other.
     fn glance<P: Packet>(p: &P, start: [u64; 2]) -> Option<Glance<Self::Addr>>;
+    /// The service that the packet is for, by its exact port.
+    fn service<'a, T: Tables>(t: &'a T, host: &Host, g: &Glance<Self::Addr>) -> Option<&'a ServiceEntry>;
     /// Gives the packet one hop less to live.
     fn hop<P: Packet>(p: &mut P, g: &Glance<Self::Addr>) -> Option<()>;
     /// Gives the packet another destination and one hop less to live.
@@ -72,6 +78,11 @@ impl Plain for V4 {
             has_options: e[4] >> 4 != 5,
             flags,
         })
+    }
+
+    #[inline(always)]
+    fn service<'a, T: Tables>(t: &'a T, host: &Host, g: &Glance<[u8; 4]>) -> Option<&'a ServiceEntry> {
+        t.service_v4_at_hand(host, &EndpointV4 { addr: g.dst, port: g.dst_port, protocol: g.protocol, zero: 0 })
     }
 
     #[inline(always)]
@@ -124,6 +135,11 @@ impl Plain for V6 {
             has_options: u[4] >> 4 != 5,
             flags,
         })
+    }
+
+    #[inline(always)]
+    fn service<'a, T: Tables>(t: &'a T, host: &Host, g: &Glance<[u8; 16]>) -> Option<&'a ServiceEntry> {
+        t.service_v6_at_hand(host, &EndpointV6 { addr: g.dst, port: g.dst_port, protocol: g.protocol, zero: 0 })
     }
 
     #[inline(always)]
