@@ -50,6 +50,12 @@ pub enum Inserted {
 /// Finds a flow of this service. An entry whose owner belongs to another service is not it.
 #[inline(never)]
 pub fn find<T: Tables>(t: &T, what: &Lookup) -> Option<Found<T::Bucket>> {
+    find_here(t, what)
+}
+
+/// The same in the caller's code, where a chain of calls has no stack left for one more.
+#[inline(always)]
+pub fn find_here<T: Tables>(t: &T, what: &Lookup) -> Option<Found<T::Bucket>> {
     let (key, mask) = (what.key, what.mask);
     let first = find_in(t, key.tag, t.bucket(key.first(mask))?, what.service);
     if first.is_some() { first } else { find_in(t, key.tag, t.bucket(key.second(mask))?, what.service) }

@@ -12,7 +12,7 @@ use crate::parse::Piece;
 use crate::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use crate::slot::Owner;
 use crate::stats::Tally;
-use crate::table::{Lookup, find, is_first_in_epoch, is_fresh, update};
+use crate::table::{Lookup, find_here, is_first_in_epoch, is_fresh, update};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
@@ -43,7 +43,7 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Sends a backend's answer to its client.
+/// Sends a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
 pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -51,6 +51,9 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Next {
+    if !F::is_unicast(&sheet.ip.dst) {
+        return Next::Rest;
+    }
     sheet.asked = Asked {
         backend: sheet.ip.src,
         backend_port: sheet.tr.src_port,
@@ -180,7 +183,7 @@ fn server_said<T: Tables>(t: &T, host: &Host, q: &Question) -> Tally {
     if !last_words && !is_first_in_epoch(t, host, server_side, now) {
         return tally;
     }
-    let Some(found) = find(t, &q.what) else {
+    let Some(found) = find_here(t, &q.what) else {
         return tally;
     };
     let old = found.entry.state().unwrap_or(FlowState::Ended);

@@ -15,6 +15,7 @@ const UNSAFE_ROOMS: [&str; 8] = [
     "lb-ebpf/src/packet.rs",
     "lb-ebpf/src/word.rs",
     "lb-ebpf/src/exit.rs",
+    "lb-ebpf/src/bench/frame.rs",
     "lb-agent/src/edge/bpf/mmap.rs",
 ];
 
