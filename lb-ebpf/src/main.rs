@@ -40,11 +40,6 @@ use crate::tables::{Maps, count, count_sent, count_verdict, work};
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_ingress(ctx: XdpContext) -> u32 {
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: () };
-    if is_left_to_tc(&tables, &Frame::new(&ctx)) {
-        count_verdict(Verdict::PassToTc);
-        return xdp_action::XDP_PASS;
-    }
     let action = glance(&ctx);
     if action != IN_FULL {
         return action;
@@ -52,6 +47,7 @@ fn weir_ingress(ctx: XdpContext) -> u32 {
     let Some(work) = work() else {
         return xdp_action::XDP_PASS;
     };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: () };
     let mut frame = Frame::new(&ctx);
     let out = in_full(&mut frame, &tables, work);
     count(&out);
@@ -74,7 +70,14 @@ fn glance(ctx: &XdpContext) -> u32 {
     };
     let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: near };
     let mut frame = Frame::new(ctx);
-    let Some(sent) = tables.host().and_then(|host| at_a_glance(&mut frame, &tables, host)) else {
+    let Some(host) = tables.host() else {
+        return IN_FULL;
+    };
+    if host.flags & HOST_LOCAL_INTERFACES != 0 && is_left_to_tc(&tables, &frame) {
+        count_verdict(Verdict::PassToTc);
+        return xdp_action::XDP_PASS;
+    }
+    let Some(sent) = at_a_glance(&mut frame, &tables, host) else {
         return IN_FULL;
     };
     count_sent(&sent);
@@ -93,9 +96,8 @@ fn send<H: Hand>(tables: &Maps<H>, frame: &Frame<'_>, ifindex: u32) -> u32 {
 
 /// An interface with partial checksums, which only the TC program can patch.
 #[inline(always)]
-fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
-    matches!(tables.host(), Some(h) if h.flags & HOST_LOCAL_INTERFACES != 0)
-        && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
+fn is_left_to_tc<H: Hand>(tables: &Maps<H>, frame: &Frame<'_>) -> bool {
+    matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
 }
 
 /// An interface whose other end `XDP_TX` may not wake.

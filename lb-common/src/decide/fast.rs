@@ -5,7 +5,7 @@
 //! Everything is in the caller's code and nothing lies in memory on the way: no call, no stack, no `Work`.
 
 use super::Outcome;
-use super::encap::{Inner, outer_udp, outer_v4, outer_v6, overhead};
+use super::encap::{IPV4_LEN, IPV6_LEN, Inner, UDP_LEN, outer_udp, outer_v4, outer_v6};
 use super::glance::{ACK, FIN, Glance, L3, PSH, Plain, RST, SYN};
 use crate::backend::{BACKEND_ON_LINK, BACKEND_REACHABLE, BACKEND_VIA_TC, BackendEntry};
 use crate::family::{V4, V6};
@@ -109,8 +109,7 @@ fn forward<F: Plain, P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host, g: &Gl
         FORWARD_L2DSR => {}
         forward => wrap::<F, P>(p, b, g, forward == FORWARD_GUE, key.bucket)?,
     }
-    let (d, s) = (&b.dst_mac, &b.src_mac);
-    p.put::<0, 12>([d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5]])?;
+    p.put::<0, 12>(b.macs())?;
     Some(Sent { owner, ifindex: b.ifindex, bytes: g.len, tally })
 }
 
@@ -145,7 +144,7 @@ fn open<T: Tables>(t: &T, host: &Host, key: FlowKey, owner: Owner) -> Option<()>
 /// Whether nothing stands between the packet and this backend.
 #[inline(always)]
 fn is_plain<F: Plain>(b: &BackendEntry, service: &ServiceEntry, g: &Glance<F::Addr>) -> bool {
-    let more = if service.encapsulates() { overhead(b, service.forward == FORWARD_GUE) } else { 0 };
+    let more = if service.encapsulates() { outer_len(b, service.forward == FORWARD_GUE) } else { 0 };
     if b.mtu != 0 && u32::from(g.len) + u32::from(more) > u32::from(b.mtu) {
         return false;
     }
@@ -183,7 +182,7 @@ fn wrap<F: Plain, P: Packet>(
 ) -> Option<()> {
     F::hop(p, g)?;
     let inner = Inner { is_v6: F::IS_V6, class: g.class, len: g.len, entropy };
-    match (b.addr.is_v4(), is_gue) {
+    match (b.is_v4(), is_gue) {
         (true, false) => {
             p.begin_earlier::<20>()?;
             outside_v4(p, b, is_gue, &inner)
@@ -220,7 +219,13 @@ fn outside_v6<P: Packet>(p: &mut P, b: &BackendEntry, is_gue: bool, inner: &Inne
     p.put::<{ L3 + 24 }, 16>(b.addr.0)
 }
 
+/// Bytes that go in front of a packet to this backend.
+#[inline(always)]
+fn outer_len(b: &BackendEntry, is_gue: bool) -> u16 {
+    (if b.is_v4() { IPV4_LEN } else { IPV6_LEN }) + if is_gue { UDP_LEN } else { 0 }
+}
+
 /// An IPv6 header and a UDP header, bytes.
-const LONGEST_OUTER: u16 = 48;
+const LONGEST_OUTER: u16 = IPV6_LEN + UDP_LEN;
 
 const _: () = assert!(PSH << 2 == Tally::MESSAGE);

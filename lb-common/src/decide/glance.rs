@@ -1,6 +1,6 @@
 //! Headers at places known at compile time: what the shortest way reads of a packet and writes to it, per family.
 
-use crate::csum::Change;
+use crate::csum;
 use crate::endpoint::{EndpointV4, EndpointV6};
 use crate::family::{Family, V4, V6};
 use crate::host::Host;
@@ -87,10 +87,8 @@ impl Plain for V4 {
 
     #[inline(always)]
     fn hop<P: Packet>(p: &mut P, g: &Glance<[u8; 4]>) -> Option<()> {
-        let ttl = g.ttl.wrapping_sub(1);
-        let change = Change::NONE.word([g.ttl, g.protocol], [ttl, g.protocol]);
-        let c = change.apply(p.get::<{ L3 + 10 }, 2>()?);
-        p.put::<{ L3 + 8 }, 4>([ttl, g.protocol, c[0], c[1]])
+        let c = csum::after_a_hop(p.get::<{ L3 + 10 }, 2>()?);
+        p.put::<{ L3 + 8 }, 4>([g.ttl.wrapping_sub(1), g.protocol, c[0], c[1]])
     }
 
     #[inline(always)]
