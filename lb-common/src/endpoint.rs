@@ -13,7 +13,7 @@ pub struct EndpointV4 {
     pub port: [u8; 2],
     /// IANA protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
-    /// Always zero.
+    /// Zero; a prefix VIP's length in bits, where `addr` is its network address.
     pub zero: u8,
 }
 
@@ -27,7 +27,7 @@ pub struct EndpointV6 {
     pub port: [u8; 2],
     /// IANA protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
-    /// Always zero.
+    /// Zero; a prefix VIP's length in bits, where `addr` is its network address.
     pub zero: u8,
 }
 

@@ -4,7 +4,7 @@ use crate::csum::Change;
 use crate::decide::{Sheet, Work};
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::flow::FlowKey;
-use crate::hash::{Seed, flow_v4, flow_v6};
+use crate::hash::{Seed, flow_v4, flow_v6, to_vip_v4, to_vip_v6};
 use crate::packet::Packet;
 use crate::parse::{Ip, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Quote, ipv4, ipv6, quoted_ipv4, quoted_ipv6};
 use crate::reply::ReplyEntry;
@@ -52,6 +52,16 @@ pub trait Family {
     fn from_address(addr: &Address) -> Self::Addr;
     /// Service lookup.
     fn service<'a, T: Tables>(t: &'a T, addr: &Self::Addr, port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry>;
+    /// The same by the longest prefix VIP that holds the address: first the port, then, where `any_port`, every port.
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &Self::Addr,
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry>;
+    /// Whether some prefix VIP holds the address.
+    fn is_in_prefix<T: Tables>(t: &T, addr: &Self::Addr) -> bool;
     /// nat reply lookup.
     fn reply<'a, T: Tables>(t: &'a T, addr: &Self::Addr, port: [u8; 2], protocol: u8) -> Option<&'a ReplyEntry>;
     /// Flow key.
@@ -66,6 +76,8 @@ pub trait Family {
     /// Whether one host alone can have the address: neither a group's nor everybody's nor nobody's nor loopback (RFC 1122,
     /// section 3.2.1.3; RFC 4291, section 2.4).
     fn is_unicast(addr: &Self::Addr) -> bool;
+    /// Key of a flow to one address of a prefix VIP, from the key that does not say which.
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &Self::Addr, by_source: bool) -> FlowKey;
     /// What replacing an address does to a checksum that covers it.
     fn change(old: &Self::Addr, new: &Self::Addr) -> Change;
     /// Whether both addresses lie in one network of this prefix length.
@@ -151,6 +163,31 @@ impl Family for V4 {
     #[inline(always)]
     fn service<'a, T: Tables>(t: &'a T, addr: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry> {
         t.service_v4(&EndpointV4 { addr: *addr, port, protocol, zero: 0 })
+    }
+
+    #[inline(always)]
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &[u8; 4],
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry> {
+        let key = EndpointV4 { port, protocol, ..*t.prefix_v4(addr)? };
+        match t.service_v4(&key) {
+            None if any_port => t.service_v4(&EndpointV4 { port: [0, 0], ..key }),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn is_in_prefix<T: Tables>(t: &T, addr: &[u8; 4]) -> bool {
+        t.prefix_v4(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &[u8; 4], by_source: bool) -> FlowKey {
+        to_vip_v4(seed, key, *vip, by_source)
     }
 
     #[inline(always)]
@@ -251,6 +288,31 @@ impl Family for V6 {
     #[inline(always)]
     fn service<'a, T: Tables>(t: &'a T, addr: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry> {
         t.service_v6(&EndpointV6 { addr: *addr, port, protocol, zero: 0 })
+    }
+
+    #[inline(always)]
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &[u8; 16],
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry> {
+        let key = EndpointV6 { port, protocol, ..*t.prefix_v6(addr)? };
+        match t.service_v6(&key) {
+            None if any_port => t.service_v6(&EndpointV6 { port: [0, 0], ..key }),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn is_in_prefix<T: Tables>(t: &T, addr: &[u8; 16]) -> bool {
+        t.prefix_v6(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &[u8; 16], by_source: bool) -> FlowKey {
+        to_vip_v6(seed, key, vip, by_source)
     }
 
     #[inline(always)]

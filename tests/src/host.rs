@@ -10,6 +10,7 @@ use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE};
 use lb_common::packet::{Arrival, Packet};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -191,6 +192,30 @@ impl<'a> Tables for &'a Host {
 
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         self.world.services_v6.get(key)
+    }
+
+    fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
+        let holds = |p: &&EndpointV4| {
+            let differ = u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
+            differ.leading_zeros() >= u32::from(p.zero)
+        };
+        self.world.prefixes_v4.iter().filter(holds).max_by_key(|p| p.zero)
+    }
+
+    fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
+        let holds = |p: &&EndpointV6| {
+            let differ = u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
+            differ.leading_zeros() >= u32::from(p.zero)
+        };
+        self.world.prefixes_v6.iter().filter(holds).max_by_key(|p| p.zero)
+    }
+
+    fn quic_config(&self, service: u16) -> QuicConfig {
+        self.world.quic.get(&service).copied().unwrap_or_default()
+    }
+
+    fn quic_server(&self, key: &QuicServerKey) -> Owner {
+        self.world.quic_servers.get(key).copied().unwrap_or(NOBODY)
     }
 
     fn slot(&self, service: u16, slot: u32) -> Option<Slot> {

@@ -14,7 +14,7 @@ use crate::host::{HOST_SLOW, Host};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::service::{
-    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SERVICE_SLOW, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_NONE,
+    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL, TRACKING_NONE,
 };
 use crate::slot::{NOBODY, Owner, slot_of};
 use crate::stats::Tally;
@@ -43,7 +43,7 @@ impl From<Sent> for Outcome {
             ifindex: sent.ifindex,
             bytes: u32::from(sent.bytes),
             tally: sent.tally,
-            ..Self::new(Verdict::Forward)
+            ..Self::of(Verdict::Forward)
         }
     }
 }
@@ -66,7 +66,8 @@ pub fn at_a_glance<P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host) -> Optio
 #[inline(always)]
 fn forward<F: Plain, P: Packet, T: Tables>(p: &mut P, t: &T, host: &Host, g: &Glance<F::Addr>) -> Option<Sent> {
     let service = <F as Plain>::service(t, host, g)?;
-    if service.flags & (SERVICE_SNAT | SERVICE_SLOW) != 0 {
+    // Whatever a flag asks for, it asks in full.
+    if service.flags & !SERVICE_UNTRACKED != 0 {
         return None;
     }
     let by_source = service.slot_by_source();

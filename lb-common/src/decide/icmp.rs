@@ -7,7 +7,7 @@ use super::encap::Wrap;
 use super::reply::Asked;
 use super::rewrite::Ends;
 use super::work::SheetOf;
-use super::{Next, Outcome, Whose, fragment, reply, rewrite, select, service, way, whose};
+use super::{Next, Outcome, Whose, fragment, key_of, reply, rewrite, select, service, way, whose};
 use crate::backend::BackendEntry;
 use crate::csum::Change;
 use crate::family::Family;
@@ -95,14 +95,14 @@ pub(super) fn about_a_client<F: Family, P: Packet, T: Tables>(
     let Some(service) = service::<F, T>(t, host, &quote.src, quote.src_port, quote.protocol) else {
         return Next::AboutBackend;
     };
-    let by_source = service.slot_by_source();
-    let key = F::flow_key(&host.seed, &quote.dst, quote.dst_port, quote.src_port, service.id, by_source);
+    let key = key_of::<F>(host, service, (&quote.dst, quote.dst_port), (&quote.src, quote.src_port));
     let owner = select::owner_of_quoted(t, host, service, key, &mut sheet.question);
     let told = match t.backend(owner) {
         Some(backend) if owner != NOBODY => {
             let quote = &sheet.quote;
             sheet.lent = SnatForwardKey {
                 client: F::to_address(&quote.dst),
+                vip: F::to_address(&quote.src),
                 client_port: quote.dst_port,
                 vip_port: quote.src_port,
                 service: service.id,
