@@ -15,7 +15,7 @@ use weir_tests::everything::everything;
 use weir_tests::generate::{Generator, Hook};
 use weir_tests::host::Host;
 use weir_tests::packet::{Flags, read, tcp};
-use weir_tests::rig::{older_flow, older_snat};
+use weir_tests::age::{older_flow, older_snat};
 use weir_tests::world::{WIRE, World, at, service_entry};
 
 const PACKETS: u32 = 60_000;
