@@ -32,7 +32,7 @@ pub mod rig;
 pub mod host;
 pub mod bench;
 mod traces;
-mod age;
+pub mod age;
 pub mod packet;
 pub mod wrapped;
 pub mod everything;
