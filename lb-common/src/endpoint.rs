@@ -46,6 +46,14 @@ impl Address {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
     }
 
+    /// Whether it is the mapped form of an IPv4 address (`::ffff:0:0/96`).
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        let a = &self.0;
+        let high = u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
+        high == 0 && u32::from_ne_bytes([a[8], a[9], a[10], a[11]]) == u32::from_ne_bytes([0, 0, 0xff, 0xff])
+    }
+
     /// The IPv4 address in the last four bytes; meaningful when the address is mapped.
     #[inline(always)]
     pub const fn as_v4(&self) -> [u8; 4] {

@@ -42,6 +42,10 @@ pub trait Family {
         src: &Self::Addr,
         dst: &Self::Addr,
     ) -> Option<Change>;
+    /// DSCP and ECN of the IP header at `l3`, as one byte.
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8>;
+    /// Takes one from the TTL and sets the header's checksum right, where it has one.
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<Self::Addr>) -> Option<()>;
     /// In the shape of the slow tables.
     fn to_address(addr: &Self::Addr) -> Address;
     /// From the shape of the slow tables.
@@ -128,6 +132,19 @@ impl Family for V4 {
         p.store(quote.l3 + Self::SRC_AT, *src)?;
         p.store(quote.l3 + Self::DST_AT, *dst)?;
         Some(addresses.word(old, new))
+    }
+
+    #[inline(always)]
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8> {
+        p.load::<1>(l3 + 1).map(|[class]| class)
+    }
+
+    #[inline(always)]
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<[u8; 4]>) -> Option<()> {
+        let [ttl, protocol, c, d] = p.load::<4>(ip.l3 + 8)?;
+        let less = ttl.wrapping_sub(1);
+        let [c, d] = Change::NONE.word([ttl, protocol], [less, protocol]).apply([c, d]);
+        p.store::<4>(ip.l3 + 8, [less, protocol, c, d])
     }
 
     #[inline(always)]
@@ -238,6 +255,16 @@ impl Family for V6 {
         p.store(quote.l3 + Self::SRC_AT, *src)?;
         p.store(quote.l3 + Self::DST_AT, *dst)?;
         Some(Self::change(&quote.src, src).and(Self::change(&quote.dst, dst)))
+    }
+
+    #[inline(always)]
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8> {
+        p.load::<2>(l3).map(|[a, b]| a << 4 | b >> 4)
+    }
+
+    #[inline(always)]
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<[u8; 16]>) -> Option<()> {
+        p.store(ip.l3 + 7, [ip.ttl.wrapping_sub(1)])
     }
 
     #[inline(always)]

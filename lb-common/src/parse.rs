@@ -14,6 +14,10 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// IANA protocol numbers.
 pub const PROTOCOL_ICMP: u8 = 1;
+/// IANA protocol number of an IPv4 packet inside another.
+pub const PROTOCOL_IPV4: u8 = 4;
+/// IANA protocol number of an IPv6 packet inside another.
+pub const PROTOCOL_IPV6: u8 = 41;
 /// IANA protocol number.
 pub const PROTOCOL_TCP: u8 = 6;
 /// IANA protocol number.

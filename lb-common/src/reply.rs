@@ -127,6 +127,10 @@ pub const FRAGMENT_NEW_ENDS: u8 = 1 << 1;
 pub const FRAGMENT_PASS: u8 = 1 << 2;
 /// An echo request to a VIP: the tails go back as they came.
 pub const FRAGMENT_ECHO: u8 = 1 << 3;
+/// The tails are encapsulated like the head; the last four bytes of `src` are the flow's hash.
+pub const FRAGMENT_IPIP: u8 = 1 << 4;
+/// The same with UDP.
+pub const FRAGMENT_GUE: u8 = 1 << 5;
 
 /// Where the tails of a datagram go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -6,6 +6,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const FORWARD_NAT: u8 = 0;
 /// `l2dsr`: rewrite the MAC alone; the backend holds the VIP and replies directly.
 pub const FORWARD_L2DSR: u8 = 1;
+/// `ipip`: an outer IP header in front (RFC 2003, RFC 2473); the backend holds the VIP and replies directly.
+pub const FORWARD_IPIP: u8 = 2;
+/// `gue`: the same with a UDP header between (draft-ietf-intarea-gue, variant 1).
+pub const FORWARD_GUE: u8 = 3;
 
 /// `maglev`: the ring's owner.
 pub const SELECT_MAGLEV: u8 = 0;
@@ -73,6 +77,12 @@ impl ServiceEntry {
     #[inline(always)]
     pub const fn asks_table_first(&self) -> bool {
         self.owner_is_in_table() || (self.flags & SERVICE_QUIC != 0 && self.tracking == TRACKING_FULL)
+    }
+
+    /// Whether packets are encapsulated.
+    #[inline(always)]
+    pub const fn encapsulates(&self) -> bool {
+        self.forward >= FORWARD_IPIP
     }
 
     /// Whether the ring alone names the slot by the client's address.

@@ -6,8 +6,9 @@ use lb_common::backend::{BACKEND_ALIVE, BACKEND_ON_LINK, BACKEND_REACHABLE, BACK
 use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VipEntry};
 use lb_common::quic::{QUIC_LENGTH_IN_FIRST_OCTET, QuicConfig};
 use lb_common::service::{
-    FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH,
-    SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
+    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN,
+    SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL,
+    TRACKING_NONE,
 };
 use lb_common::slot::Owner;
 
@@ -49,6 +50,9 @@ pub const ASSIGNED: [&str; 2] = ["203.0.113.99", "2001:db8::99"];
 /// Addresses of ours that snat uses.
 pub const LENT: [&str; 2] = ["10.0.0.1", "fd00::1"];
 
+/// Outer sources of ipip and gue, 16 bits of which are the flow's.
+pub const OUTER: [&str; 2] = ["172.16.0.0", "fd00:172:16::"];
+
 /// The world, and its services.
 pub fn everything() -> (World, Vec<Known>) {
     let mut maker = Maker { world: World::default(), known: Vec::new() };
@@ -61,6 +65,8 @@ pub fn everything() -> (World, Vec<Known>) {
                     protocol,
                     ServiceEntry { select, tracking, forward: FORWARD_L2DSR, ..service_entry(0) },
                 );
+                let forward = if select % 2 == 0 { FORWARD_IPIP } else { FORWARD_GUE };
+                maker.service(is_v6, protocol, ServiceEntry { select, tracking, forward, ..service_entry(0) });
                 if tracking == TRACKING_FULL {
                     maker.service(is_v6, protocol, ServiceEntry { select, flags: SERVICE_SNAT, ..service_entry(0) });
                 }
@@ -162,6 +168,17 @@ impl Maker {
             let owners: Vec<Owner> = backends.iter().map(|(owner, _)| *owner).collect();
             let snat = LENT[usize::from(is_v6)].parse().expect("an address");
             self.world = std::mem::take(&mut self.world).lend(&owners, snat);
+        }
+        if entry.encapsulates() {
+            let owners: Vec<Owner> = backends.iter().map(|(owner, _)| *owner).collect();
+            // Every other IPv4 service is carried by IPv6.
+            let outer_v6 = is_v6 || id % 2 == 0;
+            let source = if outer_v6 { OUTER[1] } else { OUTER[0] };
+            self.world = std::mem::take(&mut self.world).wrap(&owners, source.parse().expect("an address"), 16);
+            for owner in owners.iter().filter(|_| outer_v6 && !is_v6) {
+                let outer = format!("fd00:{id}::{}", owner % 4).parse().expect("an address");
+                self.world.backend(*owner).addr = address(outer);
+            }
         }
         self.known.push(Known { vip: at(&vip), protocol, entry, prefix: None, backends });
     }

@@ -73,7 +73,7 @@ static NO_BACKEND: BackendEntry = BackendEntry {
     ifindex: 0,
     port: [0; 2],
     link_prefix: 0,
-    zero: 0,
+    source_bits: 0,
     snat_addr: Address([0; 16]),
     weight: 0,
     mtu: 0,
@@ -358,6 +358,21 @@ impl Packet for Wire {
         self.bytes.get_mut(at..at + N)?.copy_from_slice(&bytes);
         Some(())
     }
+
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        let _none = self.bytes.splice(l3..l3, vec![0; by]);
+        Some(())
+    }
+
+    fn take_away(&mut self, l3: usize, by: usize) -> Option<()> {
+        let _gone = self.bytes.drain(l3..l3 + by);
+        Some(())
+    }
+
+    fn cut(&mut self, len: usize) -> Option<()> {
+        self.bytes.truncate(len);
+        Some(())
+    }
 }
 
 /// A frame as TC sees it.
@@ -380,5 +395,10 @@ impl Packet for Buffer {
 
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
         self.0.store(at, bytes)
+    }
+
+    /// Behind tags in the frame the kernel's helper would make its room in the wrong place.
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        if l3 == 14 { self.0.make_room(l3, by) } else { None }
     }
 }

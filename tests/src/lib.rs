@@ -30,5 +30,6 @@ pub mod rig;
 pub mod host;
 pub mod bench;
 pub mod packet;
+pub mod wrapped;
 pub mod everything;
 pub mod generate;

@@ -35,6 +35,9 @@ pub const OTHER: u32 = 77;
 /// MAC address of our side of every interface.
 pub const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 
+/// The port that gue usually goes to.
+pub const GUE_PORT: u16 = 6_080;
+
 /// An address in the shape of the slow tables.
 pub fn address(ip: IpAddr) -> Address {
     match ip {
@@ -156,7 +159,7 @@ pub fn backend_entry(owner: Owner, service: u16, addr: IpAddr, port: u16) -> Bac
         ifindex: WIRE,
         port: port.to_be_bytes(),
         link_prefix: 0,
-        zero: 0,
+        source_bits: 0,
         snat_addr: Address::default(),
         weight: 100,
         mtu: 1_500,
@@ -232,6 +235,17 @@ impl World {
         }
         let _known = self.locals.insert(address(snat));
         self.host.flags |= HOST_SNAT;
+        self
+    }
+
+    /// Gives every backend in `owners` an outer source, whose `bits` low bits are the flow's, and gue's usual port.
+    pub fn wrap(mut self, owners: &[Owner], source: IpAddr, bits: u8) -> Self {
+        for owner in owners {
+            let backend = self.backend(*owner);
+            backend.snat_addr = address(source);
+            backend.source_bits = bits;
+            backend.port = GUE_PORT.to_be_bytes();
+        }
         self
     }
 

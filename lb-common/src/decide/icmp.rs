@@ -3,6 +3,7 @@
 //! Eight bytes of the quoted transport header are enough (RFC 792); most of what breaks path-MTU discovery elsewhere is to ask
 //! for more.
 
+use super::encap::Wrap;
 use super::reply::Asked;
 use super::rewrite::Ends;
 use super::work::SheetOf;
@@ -109,6 +110,10 @@ pub(super) fn about_a_client<F: Family, P: Packet, T: Tables>(
             };
             let is_lent = host.flags & HOST_SNAT != 0;
             let routed = service.forward == FORWARD_NAT;
+            if service.encapsulates() {
+                sheet.wrap = Wrap { owner, forward: service.forward, is_error: true, entropy: key.bucket };
+                return Next::Wrap;
+            }
             tell_backend::<F, P, T>(t, sheet, &Teller { backend, routed, is_lent })
         }
         _ => Err(Verdict::DropNoBackend),

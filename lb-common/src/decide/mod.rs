@@ -8,6 +8,8 @@ mod select;
 mod forward;
 mod way;
 mod rewrite;
+pub mod encap;
+mod mss;
 mod snat;
 mod fragment;
 mod reply;
@@ -70,6 +72,10 @@ enum Next {
     Forward,
     /// It is for no service: what is it?
     Stranger,
+    /// It goes to the backend on the sheet, encapsulated.
+    Wrap,
+    /// It does not fit, and the outcome says so already: can its sender be told?
+    TooBig,
     /// A later fragment: where did its head go?
     Tail,
     /// An ICMP message: what does it want?
@@ -124,13 +130,20 @@ fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut Sheet
         next = Next::Forward;
     }
     if matches!(next, Next::Forward) {
-        out.verdict = forward::packet::<F, P, T>(p, t, sheet, out);
-        return Next::Done;
+        next = forward::packet::<F, P, T>(p, t, sheet, out);
+    } else if !matches!(next, Next::Done) {
+        next = others::<F, P, T>(p, t, sheet, out);
     }
-    if matches!(next, Next::Done) {
-        return next;
+    if matches!(next, Next::Wrap) {
+        next = encap::packet::<F, P, T>(p, t, sheet, out);
     }
-    next = stranger::<F>(sheet);
+    next
+}
+
+/// What is for no service.
+#[inline(always)]
+fn others<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let mut next = stranger::<F>(sheet);
     if matches!(next, Next::Icmp) {
         next = icmp::message::<F, P, T>(p, t, sheet, out);
     }
@@ -141,7 +154,7 @@ fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut Sheet
         next = icmp::about_a_backend::<F, P, T>(p, t, sheet, out);
     }
     match next {
-        Next::Tail => out.verdict = fragment::tail::<F, P, T>(p, t, sheet, out),
+        Next::Tail => next = fragment::tail::<F, P, T>(p, t, sheet, out),
         Next::Retell => out.verdict = icmp::retell::<F, P>(p, sheet, out),
         Next::Echo => out.verdict = icmp::echo::<F, P, T>(p, t, sheet, out),
         Next::Reply => next = reply::packet::<F, P, T>(p, t, sheet, out),
@@ -183,6 +196,7 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         return Next::Quic;
     }
     let key = key_of::<F>(host, service, (&sheet.ip.src, tr.src_port), (&sheet.ip.dst, tr.dst_port));
+    sheet.wrap.entropy = key.bucket;
     match select::choose(t, host, service, key, (tr.segment, p.arrival().keeps_books), &mut sheet.question) {
         Some(owner) => {
             sheet.choice = Choice::plain(owner);

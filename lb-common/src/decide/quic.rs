@@ -57,6 +57,7 @@ pub(super) fn route<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut S
     let opens = is_long && named == NOBODY && service.tracking == TRACKING_FULL;
     let segment = if opens { Segment::Syn } else { Segment::Datagram };
     let key = key_of::<F>(host, service, (&sheet.ip.src, sheet.tr.src_port), (&sheet.ip.dst, sheet.tr.dst_port));
+    sheet.wrap.entropy = key.bucket;
     let what = (segment, p.arrival().keeps_books);
     match choose_named(t, host, service, key, what, named, &mut sheet.question) {
         Some(owner) => {

@@ -149,20 +149,11 @@ fn answer<F: Family, P: Packet, T: Tables>(
     }
     let way = way::to_client::<F, P, T>(p, t, sheet)?;
     // Books are kept where the packet is sent: where XDP leaves it to the TC program, that one keeps them.
-    let to = &sheet.to;
-    if to.flags & REPLY_TRACKED != 0 {
-        let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
-        let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
-        if to.flags & REPLY_PREFIX != 0 {
-            key = F::to_vip(&host.seed, key, &to.vip, by_source);
-        }
-        let q = &mut sheet.question;
-        q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
-        q.segment = sheet.tr.segment;
-        q.counts_load = to.flags & REPLY_COUNTS_LOAD != 0;
-        out.tally = server_said(t, host, q);
+    if sheet.to.flags & REPLY_TRACKED != 0 {
+        let _done = put_question::<F>(host, sheet);
+        out.tally = server_said(t, host, &sheet.question);
     }
-    if to.is_snat {
+    if sheet.to.is_snat {
         sheet.flow_ended = out.tally.has(Tally::CLOSED) || out.tally.has(Tally::RESET);
         let _found = snat::answered::<F, T>(t, sheet, host.epoch_shift);
     }
@@ -171,6 +162,22 @@ fn answer<F: Family, P: Packet, T: Tables>(
     rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)?;
     way::send(p, &way, out)?;
     Ok(Verdict::Reply)
+}
+
+/// Writes down which flow the answer belongs to. (Hashing two IPv6 addresses takes a stack of its own.)
+#[inline(never)]
+fn put_question<F: Family>(host: &Host, sheet: &mut SheetOf<F>) -> bool {
+    let to = &sheet.to;
+    let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
+    let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+    if to.flags & REPLY_PREFIX != 0 {
+        key = F::to_vip(&host.seed, key, &to.vip, by_source);
+    }
+    let q = &mut sheet.question;
+    q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
+    q.segment = sheet.tr.segment;
+    q.counts_load = to.flags & REPLY_COUNTS_LOAD != 0;
+    true
 }
 
 /// Notes a FIN or RST of the server; keeps a flow alive that only the server still feeds, once an epoch.
