@@ -75,6 +75,9 @@ pub trait Family {
     ) -> FlowKey;
     /// Key of a flow to one address of a prefix VIP, from the key that does not say which.
     fn to_vip(seed: &Seed, key: FlowKey, vip: &Self::Addr, by_source: bool) -> FlowKey;
+    /// Whether one host alone can have the address: neither a group's nor everybody's nor nobody's nor loopback (RFC 1122,
+    /// section 3.2.1.3; RFC 4291, section 2.4).
+    fn is_unicast(addr: &Self::Addr) -> bool;
     /// What replacing an address does to a checksum that covers it.
     fn change(old: &Self::Addr, new: &Self::Addr) -> Change;
     /// Whether both addresses lie in one network of this prefix length.
@@ -205,6 +208,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_unicast(addr: &[u8; 4]) -> bool {
+        !matches!(addr[0], 0 | 127 | 224..)
+    }
+
+    #[inline(always)]
     fn change(old: &[u8; 4], new: &[u8; 4]) -> Change {
         Change::NONE.four(*old, *new)
     }
@@ -325,6 +333,14 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn is_unicast(addr: &[u8; 16]) -> bool {
+        let a = addr;
+        let low = u32::from_be_bytes([a[12], a[13], a[14], a[15]]);
+        let rest = [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]];
+        a[0] != 0xff && (low > 1 || rest != [0; 12])
+    }
+
+    #[inline(always)]
     fn change(old: &[u8; 16], new: &[u8; 16]) -> Change {
         Change::NONE.sixteen(old, new)
     }
@@ -346,6 +362,24 @@ impl Family for V6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unicast_is_what_one_host_alone_can_have() {
+        for (addr, is) in [([192, 0, 2, 7], true), ([0, 0, 0, 0], false), ([127, 0, 0, 1], false)] {
+            assert_eq!(V4::is_unicast(&addr), is, "{addr:?}");
+        }
+        for addr in [[224, 0, 0, 251], [255; 4]] {
+            assert!(!V4::is_unicast(&addr), "{addr:?}");
+        }
+        let mut addr = [0; 16];
+        assert!(!V6::is_unicast(&addr), "::");
+        addr[15] = 1;
+        assert!(!V6::is_unicast(&addr), "::1");
+        addr[0] = 0x20;
+        assert!(V6::is_unicast(&addr), "2000::1");
+        addr[0] = 0xff;
+        assert!(!V6::is_unicast(&addr), "ff00::1");
+    }
 
     #[test]
     fn same_link_compares_the_prefix_alone() {

@@ -221,7 +221,8 @@ pub(super) fn retell<F: Family, P: Packet>(p: &mut P, sheet: &SheetOf<F>, out: &
     }
 }
 
-/// Echo to a VIP: answered in place.
+/// Echo to a VIP: answered in place, if one host has asked one host (RFC 1122, sections 3.2.1.3 and 3.2.2.6; RFC 4443, section
+/// 4.2): an answer from a group's MAC address, or to a group, is nothing we may send.
 #[inline(never)]
 pub(super) fn echo<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -229,6 +230,9 @@ pub(super) fn echo<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Verdict {
+    if !F::is_unicast(&sheet.ip.src) || !matches!(p.load::<1>(0), Some([first]) if first & 1 == 0) {
+        return Verdict::DropIcmp;
+    }
     if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_echo::<F, T>(t, sheet) {
         return Verdict::DropFragmentTableFull;
     }

@@ -92,6 +92,8 @@ enum Next {
     Retell,
     /// TCP or UDP: a backend's answer?
     Reply,
+    /// A backend's answer, and its way is on the sheet.
+    Answer,
     /// None of the above: does it concern us at all?
     Rest,
 }
@@ -159,6 +161,10 @@ fn others<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf
         Next::Echo => out.verdict = icmp::echo::<F, P, T>(p, t, sheet, out),
         Next::Reply => next = reply::packet::<F, P, T>(p, t, sheet, out),
         _ => {}
+    }
+    if matches!(next, Next::Answer) {
+        out.verdict = reply::answer::<F, P, T>(p, t, sheet, out);
+        return Next::Done;
     }
     if matches!(next, Next::Rest) {
         out.verdict = rest::<F, T>(t, sheet);

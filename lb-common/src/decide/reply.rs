@@ -43,7 +43,7 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Sends a backend's answer to its client.
+/// Finds the way of a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
 pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -51,6 +51,9 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Next {
+    if !F::is_unicast(&sheet.ip.dst) {
+        return Next::Rest;
+    }
     sheet.asked = Asked {
         backend: sheet.ip.src,
         backend_port: sheet.tr.src_port,
@@ -61,10 +64,26 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     if !translation::<F, T>(t, sheet) {
         return Next::Rest;
     }
-    out.verdict = match answer::<F, P, T>(p, t, sheet, out) {
+    match way_back::<F, P, T>(p, t, sheet, out) {
+        Ok(()) => Next::Answer,
+        Err(verdict) => {
+            out.verdict = verdict;
+            Next::Done
+        }
+    }
+}
+
+/// Sends the answer on the sheet to its client.
+#[inline(never)]
+pub(super) fn answer<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Verdict {
+    match send::<F, P, T>(p, t, sheet, out) {
         Ok(verdict) | Err(verdict) => verdict,
-    };
-    Next::Done
+    }
 }
 
 /// Finds out whose answer a packet is, and writes it to `sheet.to`; whether it is one.
@@ -132,13 +151,12 @@ fn lookup<'a, F: Family, T: Tables>(
 }
 
 #[inline(always)]
-fn answer<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
+fn way_back<F: Family, P: Packet, T: Tables>(
+    p: &P,
     t: &T,
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
-) -> Result<Verdict, Verdict> {
-    let host = t.host().ok_or(Verdict::DropInternal)?;
+) -> Result<(), Verdict> {
     out.owner = sheet.to.owner;
     if sheet.ip.ttl <= 1 {
         return Err(Verdict::DropTtl);
@@ -147,10 +165,21 @@ fn answer<F: Family, P: Packet, T: Tables>(
     if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_back::<F, T>(t, sheet) {
         return Err(Verdict::DropFragmentTableFull);
     }
-    let way = way::to_client::<F, P, T>(p, t, sheet)?;
+    sheet.way = way::to_client::<F, P, T>(p, t, sheet)?;
+    Ok(())
+}
+
+#[inline(always)]
+fn send<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Result<Verdict, Verdict> {
+    let host = t.host().ok_or(Verdict::DropInternal)?;
     // Books are kept where the packet is sent: where XDP leaves it to the TC program, that one keeps them.
     if sheet.to.flags & REPLY_TRACKED != 0 {
-        let _done = put_question::<F>(host, sheet);
+        put_question::<F>(host, sheet);
         out.tally = server_said(t, host, &sheet.question);
     }
     if sheet.to.is_snat {
@@ -160,13 +189,13 @@ fn answer<F: Family, P: Packet, T: Tables>(
     let to = &sheet.to;
     sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
     rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)?;
-    way::send(p, &way, out)?;
+    way::send(p, &sheet.way, out)?;
     Ok(Verdict::Reply)
 }
 
-/// Writes down which flow the answer belongs to. (Hashing two IPv6 addresses takes a stack of its own.)
-#[inline(never)]
-fn put_question<F: Family>(host: &Host, sheet: &mut SheetOf<F>) -> bool {
+/// Writes down which flow the answer belongs to.
+#[inline(always)]
+fn put_question<F: Family>(host: &Host, sheet: &mut SheetOf<F>) {
     let to = &sheet.to;
     let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
     let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
@@ -177,7 +206,6 @@ fn put_question<F: Family>(host: &Host, sheet: &mut SheetOf<F>) -> bool {
     q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
     q.segment = sheet.tr.segment;
     q.counts_load = to.flags & REPLY_COUNTS_LOAD != 0;
-    true
 }
 
 /// Notes a FIN or RST of the server; keeps a flow alive that only the server still feeds, once an epoch.
