@@ -141,13 +141,15 @@ impl Maker {
                 let id = u16::try_from(self.known.len() + 1).expect("a small number");
                 let forward = if n % 2 == 0 { FORWARD_NAT } else { FORWARD_L2DSR };
                 let entry = ServiceEntry { select, tracking, forward, ..service_entry(id) };
-                let vip = if is_v6 { format!("[2001:db8::40]:{}", 443 + n) } else { format!("203.0.113.40:{}", 443 + n) };
+                let vip =
+                    if is_v6 { format!("[2001:db8::40]:{}", 443 + n) } else { format!("203.0.113.40:{}", 443 + n) };
                 self.place(&vip, 17, entry, 443);
                 let known = self.known.last_mut().expect("placed above");
                 known.entry.flags |= SERVICE_QUIC;
                 let servers: Vec<([u8; 2], Owner)> =
                     known.backends.iter().map(|(owner, _)| (owner.to_be_bytes(), *owner)).collect();
-                let servers: Vec<(&[u8], Owner)> = servers.iter().map(|(server, owner)| (&server[..], *owner)).collect();
+                let servers: Vec<(&[u8], Owner)> =
+                    servers.iter().map(|(server, owner)| (&server[..], *owner)).collect();
                 let flags = if n % 3 == 0 { QUIC_LENGTH_IN_FIRST_OCTET } else { 0 };
                 let config = QuicConfig::new(0, 2, 5, flags);
                 self.world = std::mem::take(&mut self.world).with_quic(id, config, &servers);

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::ABI_VERSION;
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry};
+use lb_common::host::{
+    HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry,
+};
 use lb_common::limits::{RING_LEN, RING_SIZE, SCHEDULE_TURNS};
 use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};

@@ -10,8 +10,7 @@ use weir_tests::scenario::{DNS, FAMILIES, MODES, Mode, Scenario, Setup};
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// Rotation 1, a server ID of four octets (the end of the backend's address), a nonce of six.
-const QUIC: &str =
-    "timeout = \"5m\"\n[service.quic]\nconfig_rotation = 1\nserver_id_length = 4\nnonce_length = 6";
+const QUIC: &str = "timeout = \"5m\"\n[service.quic]\nconfig_rotation = 1\nserver_id_length = 4\nnonce_length = 6";
 
 fn started(mode: Mode, family: Family) -> Scenario {
     let mut scenario = Setup { udp: true, weights: vec![100; 3], ..Setup::new(mode, family) }.prepare();
@@ -74,7 +73,10 @@ fn a_client_that_changes_address_and_port_stays_on_its_backend() {
                 assert_eq!(names, vec![format!("b{}", index + 1); 24], "{mode:?} {family:?}");
             }
             let names = ask(&scenario, family, (0..24).map(|n| (n % 12, initial(n))).collect());
-            assert!((0..3).all(|index| names.contains(&format!("b{}", index + 1))), "the ring takes the rest: {names:?}");
+            assert!(
+                (0..3).all(|index| names.contains(&format!("b{}", index + 1))),
+                "the ring takes the rest: {names:?}"
+            );
             let dns = scenario.agent.service(DNS);
             let counted: Vec<u64> = dns.backends.iter().map(|b| b.new_flows).collect();
             assert!(counted.iter().all(|n| *n >= 24), "flows count where they go: {counted:?}");

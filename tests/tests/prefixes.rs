@@ -1,8 +1,8 @@
 //! Prefix VIPs: every address of the prefix is the service's, the more particular VIP wins, and replies come from the very address
 //! that the client used.
 
-use lb_common::host::VIP_ASSIGNED;
 use lb_common::hash::{flow_v4, to_vip_v4};
+use lb_common::host::VIP_ASSIGNED;
 use lb_common::service::{FORWARD_L2DSR, SELECT_SOURCE_HASH, SERVICE_SNAT, ServiceEntry};
 use lb_common::slot::slot_of;
 use lb_common::verdict::Verdict;
@@ -55,13 +55,9 @@ fn the_exact_vip_wins_then_its_every_port_then_the_longest_prefix_then_its_every
         .pool("198.18.1.9:80", 6, dsr(5), &[(5, "10.0.0.15:80")]);
     let mut bench = Bench::new(world);
 
-    for (vip, owner) in [
-        ("198.18.1.9:80", 5),
-        ("198.18.1.9:443", 4),
-        ("198.18.1.8:80", 2),
-        ("198.18.1.8:443", 3),
-        ("198.18.2.8:80", 1),
-    ] {
+    for (vip, owner) in
+        [("198.18.1.9:80", 5), ("198.18.1.9:443", 4), ("198.18.1.8:80", 2), ("198.18.1.8:443", 3), ("198.18.2.8:80", 1)]
+    {
         assert_eq!(bench.owner_of(&syn(CLIENT, vip)), owner, "{vip}");
     }
     assert_eq!(bench.verdict(&syn(CLIENT, "198.18.2.8:443")), Verdict::DropNoService);
@@ -101,7 +97,8 @@ fn source_hash_sends_a_client_to_one_backend_at_every_address() {
     let entry = ServiceEntry { select: SELECT_SOURCE_HASH, ..dsr(1) };
     let pool: Vec<(u16, String)> = (1..=3).map(|n| (n, format!("10.0.0.1{n}:80"))).collect();
     let pool: Vec<(u16, &str)> = pool.iter().map(|(owner, addr)| (*owner, addr.as_str())).collect();
-    let mut bench = Bench::new(World::default().pool("198.18.0.0:80", 6, entry, &pool).on_prefix("198.18.0.0:80", 6, 16));
+    let mut bench =
+        Bench::new(World::default().pool("198.18.0.0:80", 6, entry, &pool).on_prefix("198.18.0.0:80", 6, 16));
 
     let first = bench.owner_of(&syn(CLIENT, "198.18.0.1:80"));
     for n in 2..40 {
@@ -121,7 +118,11 @@ fn arp_solicitations_and_echo_are_answered_for_every_address_but_this_hosts_own(
     assert_eq!(bench.verdict(&arp_request(asker, "198.18.3.4".parse().expect("v4"))), Verdict::ArpReply);
     assert_eq!(bench.verdict(&arp_request(asker, "198.19.3.4".parse().expect("v4"))), Verdict::PassNotIp);
     assert_eq!(bench.verdict(&arp_request(asker, "198.18.0.250".parse().expect("v4"))), Verdict::PassNotIp);
-    let v6 = solicitation("2001:db8:9::7".parse().expect("v6"), "2001:db8:18::5".parse().expect("v6"), &[1, 1, 2, 0, 0, 0, 0, 9]);
+    let v6 = solicitation(
+        "2001:db8:9::7".parse().expect("v6"),
+        "2001:db8:18::5".parse().expect("v6"),
+        &[1, 1, 2, 0, 0, 0, 0, 9],
+    );
     assert_eq!(bench.verdict(&v6), Verdict::NeighbourReply);
     let ping = |to: &str| echo("192.0.2.7".parse().expect("v4"), to.parse().expect("v4"), b"ping");
     assert_eq!(bench.verdict(&ping("198.18.9.9")), Verdict::EchoReply);
@@ -169,7 +170,8 @@ fn snat_answers_from_the_address_that_was_asked() {
 #[test]
 fn an_icmp_error_about_one_address_goes_to_its_flows_backend() {
     let pool = [(1, "10.0.0.11:80"), (2, "10.0.0.12:80"), (3, "10.0.0.13:80")];
-    let mut bench = Bench::new(World::default().pool("198.18.0.0:80", 6, dsr(1), &pool).on_prefix("198.18.0.0:80", 6, 16));
+    let mut bench =
+        Bench::new(World::default().pool("198.18.0.0:80", 6, dsr(1), &pool).on_prefix("198.18.0.0:80", 6, 16));
 
     for n in 1..20 {
         let vip = at(&format!("198.18.0.{n}:80"));

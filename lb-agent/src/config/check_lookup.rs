@@ -72,7 +72,8 @@ pub(super) fn check_limits(report: &mut Report, drafts: &[Draft]) {
         let keys: Vec<ServiceKey> = of_family.collect();
         let prefixes = keys.iter().filter(|key| key.prefix.is_some()).count();
         if prefixes > MAX_PREFIXES {
-            let message = format!("there are {prefixes} services on {family} prefixes; one host has room for {MAX_PREFIXES}");
+            let message =
+                format!("there are {prefixes} services on {family} prefixes; one host has room for {MAX_PREFIXES}");
             report.error("service", message);
             continue;
         }

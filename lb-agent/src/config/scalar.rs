@@ -98,7 +98,8 @@ fn is_link_local(address: Ipv6Addr) -> bool {
 /// An address, or a prefix of addresses: `"203.0.113.0/24"`. A prefix of the full length is an address.
 pub(super) fn address_or_prefix(value: &DeValue<'_>) -> Result<(IpAddr, Option<u8>), String> {
     let Some((network, len)) = value.as_str().and_then(|text| text.split_once('/')) else {
-        let wanted = |e: String| e.replace("an IPv4 or IPv6 address in quotes", "an IPv4 or IPv6 address or prefix in quotes");
+        let wanted =
+            |e: String| e.replace("an IPv4 or IPv6 address in quotes", "an IPv4 or IPv6 address or prefix in quotes");
         return address(value).map(|address| (address, None)).map_err(wanted);
     };
     let network = address(&DeValue::String(network.into()))?;
@@ -109,7 +110,9 @@ pub(super) fn address_or_prefix(value: &DeValue<'_>) -> Result<(IpAddr, Option<u
     let len = len.ok_or_else(|| format!("wanted a prefix length of {shortest} to {full} behind the /"))?;
     let lowest = prefix::network(network, len);
     if lowest != network {
-        return Err(format!("which has bits set behind its length; wanted \"{lowest}/{len}\", or one address without /"));
+        return Err(format!(
+            "which has bits set behind its length; wanted \"{lowest}/{len}\", or one address without /"
+        ));
     }
     Ok((network, (len < full).then_some(len)))
 }

@@ -19,8 +19,7 @@ pub(super) fn prefix_of(key: &ServiceKey) -> Endpoint {
 
 /// What shorter prefixes serve under longer ones.
 pub(super) fn add_inherited(tables: &mut Tables, ledger: &Ledger) {
-    let keys: Vec<ServiceKey> =
-        ledger.services().values().map(|s| s.spec.key).filter(|k| k.prefix.is_some()).collect();
+    let keys: Vec<ServiceKey> = ledger.services().values().map(|s| s.spec.key).filter(|k| k.prefix.is_some()).collect();
     for (at, of) in prefix::inherited(&keys) {
         if let Some(entry) = tables.services.get(&endpoint(&of)).copied() {
             let _ = tables.services.insert(endpoint(&at), entry);

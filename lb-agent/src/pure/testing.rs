@@ -12,7 +12,12 @@ use super::model::{
 pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
     ServiceSpec {
         name: name.to_owned(),
-        key: ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), prefix: None, port: 8000, protocol: Protocol::Tcp },
+        key: ServiceKey {
+            vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+            prefix: None,
+            port: 8000,
+            protocol: Protocol::Tcp,
+        },
         forward: Forward::Nat,
         snat: false,
         snat_addresses: Vec::new(),

@@ -41,12 +41,8 @@ impl LookupMaps {
 
     pub(super) fn set_prefix(&mut self, prefix: &Endpoint) -> Result<(), Failure> {
         let (map, done) = match prefix {
-            Endpoint::V4(e) => {
-                (maps::PREFIXES_V4, self.prefixes_v4.insert(&Key::new(u32::from(e.zero), e.addr), e, 0))
-            }
-            Endpoint::V6(e) => {
-                (maps::PREFIXES_V6, self.prefixes_v6.insert(&Key::new(u32::from(e.zero), e.addr), e, 0))
-            }
+            Endpoint::V4(e) => (maps::PREFIXES_V4, self.prefixes_v4.insert(&Key::new(u32::from(e.zero), e.addr), e, 0)),
+            Endpoint::V6(e) => (maps::PREFIXES_V6, self.prefixes_v6.insert(&Key::new(u32::from(e.zero), e.addr), e, 0)),
         };
         written(done, map, MAX_PREFIXES)
     }
