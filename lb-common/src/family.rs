@@ -73,11 +73,11 @@ pub trait Family {
         service: u16,
         by_source: bool,
     ) -> FlowKey;
-    /// Key of a flow to one address of a prefix VIP, from the key that does not say which.
-    fn to_vip(seed: &Seed, key: FlowKey, vip: &Self::Addr, by_source: bool) -> FlowKey;
     /// Whether one host alone can have the address: neither a group's nor everybody's nor nobody's nor loopback (RFC 1122,
     /// section 3.2.1.3; RFC 4291, section 2.4).
     fn is_unicast(addr: &Self::Addr) -> bool;
+    /// Key of a flow to one address of a prefix VIP, from the key that does not say which.
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &Self::Addr, by_source: bool) -> FlowKey;
     /// What replacing an address does to a checksum that covers it.
     fn change(old: &Self::Addr, new: &Self::Addr) -> Change;
     /// Whether both addresses lie in one network of this prefix length.

@@ -23,6 +23,7 @@ pub mod quic;
 pub mod host;
 pub mod verdict;
 pub mod stats;
+pub mod trace;
 pub mod hash;
 pub mod csum;
 pub mod tables;

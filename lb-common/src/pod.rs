@@ -10,6 +10,7 @@ use crate::reply::{
 use crate::schedule::Schedule;
 use crate::service::ServiceEntry;
 use crate::stats::{OwnerCounters, VerdictCounters};
+use crate::trace::Tap;
 
 macro_rules! pod {
     ($($t:ty),* $(,)?) => {
@@ -45,6 +46,7 @@ pod!(
     SnatForwardKey,
     SnatReverseEntry,
     SnatReverseKey,
+    Tap,
     VerdictCounters,
     VipEntry,
 );

@@ -72,17 +72,17 @@ impl ServiceEntry {
         self.select >= SELECT_ROUND_ROBIN
     }
 
+    /// Whether packets are encapsulated.
+    #[inline(always)]
+    pub const fn encapsulates(&self) -> bool {
+        self.forward >= FORWARD_IPIP
+    }
+
     /// Whether a packet that names no owner itself looks its flow up before the ring is asked: as above, and QUIC's under `full`,
     /// whose flows are where their connection IDs say, wherever the ring would have them.
     #[inline(always)]
     pub const fn asks_table_first(&self) -> bool {
         self.owner_is_in_table() || (self.flags & SERVICE_QUIC != 0 && self.tracking == TRACKING_FULL)
-    }
-
-    /// Whether packets are encapsulated.
-    #[inline(always)]
-    pub const fn encapsulates(&self) -> bool {
-        self.forward >= FORWARD_IPIP
     }
 
     /// Whether the ring alone names the slot by the client's address.

@@ -1,5 +1,6 @@
 //! [unsafe room 3] Checked access to a packet's bytes: frames in XDP, socket buffers in TC. The only pointer arithmetic.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
@@ -24,7 +25,9 @@ const MAX_OFFSET: usize = 0x3fff;
 
 /// A frame in front of the network stack.
 pub(crate) struct Frame<'a> {
-    ctx: &'a XdpContext,
+    /// By value: a reference would keep the context on the stack too.
+    ctx: XdpContext,
+    program: PhantomData<&'a XdpContext>,
     start: usize,
     end: usize,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+        Self { ctx: XdpContext::new(ctx.ctx), program: PhantomData, start: ctx.data(), end: ctx.data_end() }
     }
 
     /// Moves the front of the frame, forward where `by` is positive. Every pointer into it is void then.

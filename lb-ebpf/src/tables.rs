@@ -370,7 +370,7 @@ const _: () = assert!(OWNERS as usize == MAX_OWNERS);
 #[inline(always)]
 pub(crate) fn work<'a>() -> Option<&'a mut Work> {
     // SAFETY: per-CPU memory, valid for the program run; all zeroes, and everything that we have written since, is a valid
-    // `Work`; programs on one CPU do not interrupt each other, and each asks once.
+    // `Work`; programs on one CPU do not interrupt each other, and each asks once for a decision; `tap` asks before and after it.
     WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 

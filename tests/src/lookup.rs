@@ -1,4 +1,4 @@
-//! Prefix VIPs and QUIC's server IDs in the rig's maps.
+//! Prefix VIPs and QUIC's server IDs: in the rig's maps, and as the twin finds them.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,22 @@ use lb_common::quic::{QuicConfig, QuicServerKey};
 
 use crate::rig::{Kernel, clear};
 use crate::world::World;
+
+impl World {
+    /// The longest IPv4 prefix that holds an address.
+    pub(crate) fn longest_prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
+        let differ = |p: &EndpointV4| u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
+        let holding = self.prefixes_v4.iter().filter(|p| differ(p).leading_zeros() >= u32::from(p.zero));
+        holding.max_by_key(|p| p.zero)
+    }
+
+    /// The longest IPv6 prefix that holds an address.
+    pub(crate) fn longest_prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
+        let differ = |p: &EndpointV6| u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
+        let holding = self.prefixes_v6.iter().filter(|p| differ(p).leading_zeros() >= u32::from(p.zero));
+        holding.max_by_key(|p| p.zero)
+    }
+}
 
 impl Kernel {
     pub(crate) fn clear_lookup(&mut self) -> Result<()> {

@@ -10,8 +10,9 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, HOST_VETH_INTERFACES,
-    INTERFACE_LOCAL, INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_CAPTURE, HOST_LOCAL_INTERFACES, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SLOW, HOST_SNAT,
+    HOST_TRACE, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND,
+    VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
@@ -104,7 +105,18 @@ pub fn desired(ledger: &Ledger, now: Duration) -> Tables {
         // Names no address and is not alive: whatever still names it is a miss.
         let _ = tables.backends.insert(owner, BackendEntry { service: u16::MAX, ..BackendEntry::default() });
     }
+    add_taps(&mut tables, ledger);
     tables
+}
+
+/// Who looks for what is not there (any more) looks for nothing.
+fn add_taps(tables: &mut Tables, ledger: &Ledger) {
+    for (number, watch) in ledger.watches.iter() {
+        if let Ok(tap) = watch.tap(ledger) {
+            tables.host_flags |= HOST_TRACE | HOST_SLOW | if tap.captures() { HOST_CAPTURE } else { 0 };
+            let _ = tables.taps.insert(number, tap);
+        }
+    }
 }
 
 /// VIPs that are ours to announce, and on which links: interface index and our MAC address there. Sets compare.

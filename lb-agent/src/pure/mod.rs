@@ -22,6 +22,8 @@ pub mod load;
 pub mod jitter;
 pub mod backoff;
 pub mod wanted;
+pub mod watch;
+pub mod flows;
 pub mod ledger;
 pub mod desired;
 mod lookup;

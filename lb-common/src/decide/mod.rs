@@ -16,10 +16,11 @@ mod reply;
 mod icmp;
 mod quic;
 mod neighbour;
+pub mod trace;
 
 use crate::family::{Family, V4, V6};
 use crate::flow::FlowKey;
-use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
+use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_TRACE, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
 use crate::service::{SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
@@ -50,11 +51,14 @@ pub struct Outcome {
     pub bytes: u32,
     /// The kernel must find the next hop's MAC address (TC).
     pub resolve: bool,
+    /// Somebody looks at packets ([`crate::trace`]).
+    pub is_watched: bool,
 }
 
 impl Outcome {
-    const fn new(verdict: Verdict) -> Self {
-        Self { verdict, tally: Tally(0), owner: NOBODY, ifindex: 0, bytes: 0, resolve: false }
+    /// Ended so, and nothing else is known of it.
+    pub const fn of(verdict: Verdict) -> Self {
+        Self { verdict, tally: Tally(0), owner: NOBODY, ifindex: 0, bytes: 0, resolve: false, is_watched: false }
     }
 }
 
@@ -101,23 +105,30 @@ enum Next {
 /// Decides what becomes of a packet, and changes it accordingly.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
-    let mut out = Outcome::new(Verdict::PassNotIp);
+    let mut out = Outcome::of(Verdict::PassNotIp);
+    ingress_into(p, t, work, &mut out);
+    out
+}
+
+/// The same, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
+/// `PassNotIp`.
+#[inline(always)]
+pub fn ingress_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
     match ethernet(p) {
         Some((ETHERTYPE_IPV4, l3)) => {
             work.v4.ip.l3 = l3;
-            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, &mut out);
+            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, out);
         }
         Some((ETHERTYPE_IPV6, l3)) => {
             work.v6.ip.l3 = l3;
-            let next = datagram::<V6, P, T>(p, t, &mut work.v6, &mut out);
+            let next = datagram::<V6, P, T>(p, t, &mut work.v6, out);
             if matches!(next, Next::Solicitation) {
-                out.verdict = neighbour::solicitation(p, t, &mut work.v6, &mut out);
+                out.verdict = neighbour::solicitation(p, t, &mut work.v6, out);
             }
         }
-        Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, &mut out),
+        Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, out),
         _ => {}
     }
-    out
 }
 
 /// TCP and UDP to a service come first and take the shortest way. What is left to be asked is IPv6's alone.
@@ -179,6 +190,7 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         out.verdict = Verdict::PassNotOurs;
         return Next::Done;
     };
+    out.is_watched = host.flags & HOST_TRACE != 0;
     let l3 = sheet.ip.l3;
     if F::parse(p, l3, &mut sheet.ip).is_none() {
         out.verdict = unreadable::<F, P, T>(p, t, l3);

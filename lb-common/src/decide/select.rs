@@ -192,7 +192,11 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
     } else if !is_alive(t, owner) {
         let heir = newcomer(t, q);
         if heir != owner {
-            return rewrite(t, q, found, heir);
+            let mut choice = rewrite(t, q, found, heir);
+            if choice.tally.has(Tally::OPENED) {
+                choice.tally.add(Tally::MOVED);
+            }
+            return choice;
         }
     }
     let state = after_client(old, q.segment);
@@ -202,6 +206,9 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
     }
     if !update(found, FlowEntry::new(q.what.key.tag, owner, state, q.now)) {
         return Choice { owner, tally };
+    }
+    if owner != entry.owner() {
+        tally.add(Tally::MOVED);
     }
     let ends = matches!(state, FlowState::Ended) && !matches!(old, FlowState::Ended);
     if ends {
@@ -258,6 +265,7 @@ fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
     match inserted {
         Inserted::Yes => {}
         Inserted::Evicted(victim) => {
+            tally.add(Tally::EVICTED);
             t.count_evicted(victim);
             t.add_load(victim, -1);
         }

@@ -21,9 +21,8 @@ use super::frozen::Frozen;
 use super::maps::{BpfDataPlane, Failure, address, failed};
 use super::observe::{backend, now};
 use crate::edge::dataplane::DataPlaneError;
-use crate::pure::desired::address as address_of;
-use crate::pure::prefix::longest;
-use crate::pure::snapshot::{Explanation, FlowQuery};
+use crate::pure::flows::state_name;
+use crate::pure::snapshot::{Explanation, FlowEntryStatus, FlowQuery};
 use crate::pure::tables::{Endpoint, Tables as Written};
 
 impl BpfDataPlane {
@@ -67,10 +66,10 @@ fn service_of(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, boo
 
 /// The same by the longest prefix VIP that holds the address.
 fn service_of_prefix(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, bool)> {
-    if written.locals.contains(&address_of(query.vip.ip())) {
+    if written.locals.iter().any(|local| address(local) == query.vip.ip()) {
         return None;
     }
-    let prefix = longest(&written.prefixes, query.vip.ip())?;
+    let prefix = written.longest_prefix(query.vip.ip())?;
     let get = |port: u16| {
         let (port, protocol) = (port.to_be_bytes(), query.protocol.number());
         written.services.get(&match prefix {
@@ -131,6 +130,13 @@ fn flow_steps(
             let entry = entry_state(found.entry, t);
             steps.push(format!("the flow table knows the flow: {entry}"));
             told.flow = Some(entry);
+            told.entry = Some(FlowEntryStatus {
+                state: state_name(found.entry.state_number()).to_owned(),
+                owner: found.entry.owner(),
+                backend: None,
+                tag: format!("{:08x}", found.entry.tag()),
+                silent_s: u64::from(t.now.since(found.entry.time())) * TICK_NS / 1_000_000_000,
+            });
         }
         None => steps.push("the flow table does not know the flow".to_owned()),
     }

@@ -16,6 +16,7 @@ use lb_common::reply::{
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{RING_BYTES, Taps};
 
 /// Entries of room in the flow table per flow that must fit. Two candidate buckets of eight entries, half full: at a million
 /// flows none is refused.
@@ -94,7 +95,7 @@ impl Shape {
 
 /// Every map of [`maps::ALL`], in that order.
 pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
-    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray};
+    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray, RingBuf};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
     // The prefix's length comes first.
@@ -128,6 +129,8 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>()),
         array(maps::QUIC_CONFIGS, size_of::<QuicConfig>(), services),
         hash(maps::QUIC_SERVERS, size_of::<QuicServerKey>(), size_of::<u32>(), MAX_OWNERS),
+        array(maps::TAPS, size_of::<Taps>(), 1),
+        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
     ]
 }
 

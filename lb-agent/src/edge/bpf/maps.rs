@@ -15,6 +15,7 @@ use lb_common::reply::ReplyEntry;
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 use zerocopy::IntoBytes;
 
 use super::error::{LoadError, errno};
@@ -26,7 +27,6 @@ use super::pin::Pins;
 use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
 
 /// Turns packed into one 64-bit word of a schedule.
@@ -50,8 +50,8 @@ pub struct BpfDataPlane {
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
+    pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
-    pub(super) pins: Pins,
 }
 
 impl BpfDataPlane {
@@ -75,8 +75,8 @@ impl BpfDataPlane {
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
+            taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
-            pins: pins.clone(),
         })
     }
 
@@ -208,12 +208,10 @@ impl DataPlane for BpfDataPlane {
             Op::SetQuic(service, config) => self.lookup.set_quic(*service, *config),
             Op::SetQuicServer(key, owner) => self.lookup.set_quic_server(key, *owner),
             Op::RemoveQuicServer(key) => self.lookup.remove_quic_server(key),
+            Op::SetTap(number, tap) => self.set_tap(*number, tap),
+            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
-    }
-
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        self.list_flows(limit, keep)
     }
 
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {
@@ -240,7 +238,7 @@ pub(super) fn failed(map: &'static str, source: io::Error) -> Failure {
     Failure::Map { map, source }
 }
 
-fn beyond(map: &'static str, limit: usize) -> Failure {
+pub(super) fn beyond(map: &'static str, limit: usize) -> Failure {
     Failure::Full { map, limit }
 }
 
@@ -269,6 +267,8 @@ fn describe(op: &Op) -> String {
         Op::SetQuic(s, _) => format!("write how connection IDs of service {s} are read"),
         Op::SetQuicServer(k, o) => format!("enter a server ID of service {} (owner {o})", k.service),
         Op::RemoveQuicServer(k) => format!("remove a server ID of service {}", k.service),
+        Op::SetTap(n, _) => format!("open tap {n}"),
+        Op::ClearTap(n) => format!("close tap {n}"),
     }
 }
 

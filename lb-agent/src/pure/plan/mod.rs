@@ -21,7 +21,7 @@ pub fn plan(
     slots: RingChanges,
     ring: impl Fn(ServiceId) -> Option<Vec<u32>>,
 ) -> Vec<Op> {
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> = changed(&observed.taps, &desired.taps).map(|(n, t)| Op::SetTap(n, t)).collect();
     add_host(observed, desired, &mut ops);
     ops.extend(changed(&observed.backends, &desired.backends).map(|(o, e)| Op::SetBackend(o, e)));
     ops.extend(changed(&observed.replies, &desired.replies).map(|(e, r)| Op::SetReply(e, r)));
@@ -58,6 +58,7 @@ fn add_host(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
 
 fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
     ops.extend(observed.prefixes.difference(&desired.prefixes).map(|p| Op::RemovePrefix(*p)));
+    ops.extend(gone(&observed.taps, &desired.taps).map(Op::ClearTap));
     ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
     ops.extend(gone(&observed.quic, &desired.quic).map(|id| Op::SetQuic(id, QuicConfig::default())));
     ops.extend(gone(&observed.quic_servers, &desired.quic_servers).map(Op::RemoveQuicServer));
@@ -111,6 +112,8 @@ pub fn note(op: &Op, tables: &mut Tables) {
         Op::SetQuic(id, config) => drop(tables.quic.insert(*id, *config)),
         Op::SetQuicServer(k, o) => drop(tables.quic_servers.insert(*k, *o)),
         Op::RemoveQuicServer(k) => drop(tables.quic_servers.remove(k)),
+        Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
+        Op::ClearTap(n) => drop(tables.taps.remove(n)),
     }
 }
 
