@@ -41,6 +41,11 @@ pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 
+/// One [`crate::trace::Taps`]: what operators look for.
+pub const TAPS: &str = "TAPS";
+/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
+pub const SIGHTS: &str = "SIGHTS";
+
 /// Prefix VIPs of IPv4: prefix → the key of its services in [`SERVICES_V4`], but for port and protocol.
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
 /// Prefix VIPs of IPv6: prefix → the key of its services in [`SERVICES_V6`], but for port and protocol.
@@ -49,11 +54,6 @@ pub const PREFIXES_V6: &str = "PREFIXES_V6";
 pub const QUIC_CONFIGS: &str = "QUIC_CONFIGS";
 /// Service and server ID ([`crate::quic::QuicServerKey`]) → owner.
 pub const QUIC_SERVERS: &str = "QUIC_SERVERS";
-
-/// One [`crate::trace::Taps`]: what operators look for.
-pub const TAPS: &str = "TAPS";
-/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
-pub const SIGHTS: &str = "SIGHTS";
 
 /// Per CPU, where a record is put together. Not in [`ALL`], as [`WORK`].
 pub const RECORD: &str = "RECORD";
@@ -82,12 +82,12 @@ pub const ALL: [&str; 26] = [
     SNAT_FORWARD,
     SNAT_REVERSE,
     FRAGMENTS,
+    TAPS,
+    SIGHTS,
     PREFIXES_V4,
     PREFIXES_V6,
     QUIC_CONFIGS,
     QUIC_SERVERS,
-    TAPS,
-    SIGHTS,
 ];
 
 /// The XDP program: everything that comes off a wire.

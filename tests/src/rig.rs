@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_agent::object::OBJECT;
@@ -23,7 +23,9 @@ use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{Sight, Taps};
 use lb_common::verdict::{VERDICTS, Verdict};
+use zerocopy::FromBytes;
 
 use crate::age::{older_flow, older_fragment, older_snat};
 use crate::ground;
@@ -126,6 +128,30 @@ impl Rig {
         let result = program.test_run(options)?;
         out.truncate(usize::try_from(result.data_size_out)?);
         Ok(Ran { action: result.return_value, verdict: kernel.moved()?, frame: out })
+    }
+
+    /// Opens these taps, closed before; what earlier ones have told is forgotten.
+    pub fn look(&mut self, taps: &Taps) -> Result<()> {
+        self.kernel().array::<Taps>(maps::TAPS)?.set(0, taps, 0)?;
+        let _forgotten = self.sights()?;
+        Ok(())
+    }
+
+    /// The taps as they are, with what they have lost.
+    pub fn taps(&mut self) -> Result<Taps> {
+        Ok(self.kernel().array::<Taps>(maps::TAPS)?.get(&0, 0)?)
+    }
+
+    /// What has been told since the last time, packet bytes after each record.
+    pub fn sights(&mut self) -> Result<Vec<(Sight, Vec<u8>)>> {
+        let map = self.kernel().ebpf.map_mut(maps::SIGHTS).context("no map SIGHTS")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut sights = Vec::new();
+        while let Some(record) = ring.next() {
+            let (sight, bytes) = Sight::read_from_prefix(&record).map_err(|e| anyhow!("a short record: {e}"))?;
+            sights.push((sight, bytes.to_vec()));
+        }
+        Ok(sights)
     }
 
     /// Counters of an owner.

@@ -14,8 +14,8 @@ const UNSAFE_ROOMS: [&str; 9] = [
     "lb-ebpf/src/packet.rs",
     "lb-ebpf/src/word.rs",
     "lb-ebpf/src/exit.rs",
-    "lb-ebpf/src/bench/frame.rs",
     "lb-ebpf/src/tap.rs",
+    "lb-ebpf/src/bench/frame.rs",
     "lb-agent/src/edge/bpf/mmap.rs",
 ];
 

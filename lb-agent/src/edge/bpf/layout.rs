@@ -125,12 +125,12 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         hash(maps::SNAT_FORWARD, size_of::<SnatForwardKey>(), size_of::<SnatForwardEntry>(), MAX_SNAT_FLOWS),
         hash(maps::SNAT_REVERSE, size_of::<SnatReverseKey>(), size_of::<SnatReverseEntry>(), MAX_SNAT_FLOWS),
         hash(maps::FRAGMENTS, size_of::<FragmentKey>(), size_of::<FragmentEntry>(), MAX_FRAGMENTS),
+        array(maps::TAPS, size_of::<Taps>(), 1),
+        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
         trie(maps::PREFIXES_V4, size_of::<[u8; 4]>(), size_of::<EndpointV4>()),
         trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>()),
         array(maps::QUIC_CONFIGS, size_of::<QuicConfig>(), services),
         hash(maps::QUIC_SERVERS, size_of::<QuicServerKey>(), size_of::<u32>(), MAX_OWNERS),
-        array(maps::TAPS, size_of::<Taps>(), 1),
-        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
     ]
 }
 
