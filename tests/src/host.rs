@@ -198,19 +198,11 @@ impl<'a> Tables for &'a Host {
     }
 
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        let holds = |p: &&EndpointV4| {
-            let differ = u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v4.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v4(addr)
     }
 
     fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
-        let holds = |p: &&EndpointV6| {
-            let differ = u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v6.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v6(addr)
     }
 
     fn quic_config(&self, service: u16) -> QuicConfig {

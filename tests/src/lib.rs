@@ -29,6 +29,7 @@ pub mod server;
 pub mod world;
 pub mod ground;
 pub mod rig;
+mod lookup;
 pub mod host;
 pub mod bench;
 mod traces;
