@@ -72,6 +72,14 @@ impl Subject<'_> {
             Self::Peer(peer) => peer.info(),
         }
     }
+
+    /// Data segments so far whose flow the peer's LRU did not know.
+    fn lru_misses(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Weir { .. } => Ok(None),
+            Self::Peer(peer) => peer.misses().map(Some),
+        }
+    }
 }
 
 /// Cases that may share a table: a flood and SYNs leave theirs full of others' flows.
@@ -177,7 +185,11 @@ impl<'w> Measurement<'_, 'w> {
         let traffic = self.case.traffic().unwrap_or(Traffic::Data(1));
         let (part, near) = (self.part, self.subject.near());
         let floor_ns = self.floor_cost(traffic)?;
+        let missed = self.subject.lru_misses()?;
         let (ns, _) = self.cost(|generator| generator.send_for(traffic, Check::Off, near, part))?;
+        if let Some((before, now)) = missed.zip(self.subject.lru_misses()?) {
+            *row.lru_misses.get_or_insert_default() += now - before;
+        }
         let floor = self.floor_rate(traffic)?;
         let rate = self.rate(|generator| generator.send_for(traffic, Check::Off, near, part))?.0;
         row.rounds.push(Round { ns, floor_ns, rate, floor });

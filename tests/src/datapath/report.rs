@@ -101,6 +101,8 @@ pub struct Row {
     pub flood: Option<Flood>,
     /// Of sweeps.
     pub sweep: Option<Sweep>,
+    /// Of the peer: data segments whose flow its LRU did not know, while costs were measured.
+    pub lru_misses: Option<u64>,
 }
 
 /// A row as JSON has it. What a case has no value for is null.
@@ -132,12 +134,14 @@ struct Line<'a> {
     flood: &'a Option<Flood>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sweep: &'a Option<Sweep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lru_misses: Option<u64>,
 }
 
 impl Row {
     /// Nothing measured yet.
     pub const fn new(case: Case, program: Program) -> Self {
-        Self { case, program, rounds: Vec::new(), syn: None, flood: None, sweep: None }
+        Self { case, program, rounds: Vec::new(), syn: None, flood: None, sweep: None, lru_misses: None }
     }
 
     fn line(&self) -> Line<'_> {
@@ -168,6 +172,7 @@ impl Row {
             syn: &self.syn,
             flood: &self.flood,
             sweep: &self.sweep,
+            lru_misses: self.lru_misses,
         }
     }
 }
@@ -255,6 +260,10 @@ fn sentences(row: &Row) -> Vec<String> {
             "{name}: {:.2} ms of one core over {places} places with {active_flows} active flows",
             median(ms.iter().copied()).unwrap_or_default()
         ));
+    }
+    if let Some(misses) = row.lru_misses.filter(|misses| *misses > 0) {
+        sentences
+            .push(format!("{name}: {misses} segments of flows that the LRU did not know, while the cost was measured"));
     }
     sentences
 }
