@@ -111,6 +111,10 @@ pub enum Op {
     SetService(Endpoint, ServiceEntry),
     /// Removes one.
     RemoveService(Endpoint),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
     /// Enters a prefix VIP: from here on packets for its addresses are ours.
     SetPrefix(Endpoint),
     /// Removes one.
@@ -121,8 +125,4 @@ pub enum Op {
     SetQuicServer(QuicServerKey, Owner),
     /// Removes it.
     RemoveQuicServer(QuicServerKey),
-    /// Opens a tap.
-    SetTap(u8, Tap),
-    /// Closes one.
-    ClearTap(u8),
 }
