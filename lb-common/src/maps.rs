@@ -60,7 +60,10 @@ pub const RECORD: &str = "RECORD";
 /// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
 pub const WORK: &str = "WORK";
 
-/// Every map above but [`RECORD`] and [`WORK`], in the order in which a reader meets them.
+/// Per CPU, what it has at hand of clock and services. Not in [`ALL`] for the same reason.
+pub const NEAR: &str = "NEAR";
+
+/// Every map above but [`RECORD`], [`WORK`] and [`NEAR`], in the order in which a reader meets them.
 pub const ALL: [&str; 26] = [
     SERVICES_V4,
     SERVICES_V6,

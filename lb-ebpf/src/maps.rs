@@ -24,6 +24,7 @@ use lb_common::slot::Ring;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 use lb_common::trace::{RING_BYTES, Sight, Taps};
 
+use crate::near::Record as NearRecord;
 use crate::tap::Record;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -120,6 +121,11 @@ pub(crate) static SIGHTS: RingBuf<Sight, RING_BYTES> = RingBuf::new();
 /// A record being put together: as [`WORK`].
 #[btf_map]
 pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
+
+/// Written and read here alone: what each CPU has at hand.
+#[btf_map]
+pub(crate) static NEAR: PerCpuArray<NearRecord, 1> = PerCpuArray::new();
+
 /// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
 #[btf_map]
 pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();

@@ -51,6 +51,8 @@ type RingMap = Array<MapData, [u32; RING_LEN]>;
 
 pub(crate) struct Kernel {
     pub(crate) ebpf: Ebpf,
+    /// Of the services.
+    generation: u32,
     /// CPU that every packet runs on.
     cpu: u32,
     rings: HashMap<u16, RingMap>,
@@ -247,7 +249,8 @@ impl Kernel {
         let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
         tc.load().context("the verifier refuses the TC program")?;
         let (owners, services) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { ebpf, cpu, rings: HashMap::new(), slots: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
+        let (rings, slots) = (HashMap::new(), HashMap::new());
+        Ok(Self { ebpf, generation: 0, cpu, rings, slots, verdicts: [0; VERDICTS], owners, services })
     }
 
     fn clear(&mut self) -> Result<()> {
@@ -316,7 +319,6 @@ impl Kernel {
     }
 
     fn fill(&mut self, world: &World) -> Result<()> {
-        self.array::<Host>(maps::HOST)?.set(0, world.host, 0)?;
         insert_all(self.hash(maps::SERVICES_V4)?, world.services_v4.iter())?;
         insert_all(self.hash(maps::SERVICES_V6)?, world.services_v6.iter())?;
         insert_all(self.hash(maps::VIPS)?, world.vips.iter())?;
@@ -334,6 +336,10 @@ impl Kernel {
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
+        // Services before the generation: what the kernel remembers of them is of an older one.
+        self.generation += 1;
+        let host = Host { generation: self.generation, ..world.host };
+        self.array::<Host>(maps::HOST)?.set(0, host, 0)?;
         self.owners.extend(world.backends.keys());
         self.services.extend(world.rings.keys());
         Ok(())

@@ -10,6 +10,7 @@ const LONG: usize = 400;
 const UNSAFE_ROOMS: [&str; 9] = [
     "lb-common/src/pod.rs",
     "lb-ebpf/src/tables.rs",
+    "lb-ebpf/src/near.rs",
     "lb-ebpf/src/atomic.rs",
     "lb-ebpf/src/packet.rs",
     "lb-ebpf/src/word.rs",

@@ -84,14 +84,18 @@ impl BpfDataPlane {
         match key {
             Endpoint::V4(key) => insert(&mut self.services_v4, maps::SERVICES_V4, MAX_SERVICES, key, entry),
             Endpoint::V6(key) => insert(&mut self.services_v6, maps::SERVICES_V6, MAX_SERVICES, key, entry),
-        }
+        }?;
+        self.host.services_changed();
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &Endpoint) -> Result<(), Failure> {
         match key {
             Endpoint::V4(key) => delete(&mut self.services_v4, maps::SERVICES_V4, key),
             Endpoint::V6(key) => delete(&mut self.services_v6, maps::SERVICES_V6, key),
-        }
+        }?;
+        self.host.services_changed();
+        Ok(())
     }
 
     fn set_reply(&mut self, key: &Endpoint, entry: &ReplyEntry) -> Result<(), Failure> {
