@@ -64,6 +64,8 @@ pub struct Host {
     pub glances: bool,
     /// Packets that a glance was enough for.
     pub glanced: Cell<u32>,
+    /// ICMP errors that may still be sent.
+    pub tokens: Cell<u64>,
     cursors: RefCell<HashMap<u16, u32>>,
     asker: Cell<Asker>,
 }
@@ -100,6 +102,7 @@ impl Host {
             counters: RefCell::default(),
             glances: true,
             glanced: Cell::default(),
+            tokens: Cell::new(0),
             cursors: RefCell::default(),
             asker: Cell::new(Asker::Xdp),
         }
@@ -313,6 +316,14 @@ impl<'a> Tables for &'a Host {
 
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         let _old = self.snat_reverse.borrow_mut().remove(key);
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens.get())
+    }
+
+    fn set_tokens(&self, tokens: u64) {
+        self.tokens.set(tokens);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {

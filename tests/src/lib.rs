@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod client;
 pub mod datapath;
+pub mod decap;
 pub mod demo;
 pub mod lab;
 pub mod measure;
@@ -32,7 +33,7 @@ mod lookup;
 pub mod host;
 pub mod bench;
 mod traces;
-mod age;
+pub mod age;
 pub mod packet;
 pub mod wrapped;
 pub mod everything;

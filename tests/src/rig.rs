@@ -226,6 +226,7 @@ impl Rig {
         for (key, entry) in entries(&fragments)? {
             fragments.insert(key, older_fragment(entry, ticks), 0)?;
         }
+        kernel.clear_tokens()?;
         kernel.clear_epochs()
     }
 }
@@ -263,6 +264,7 @@ impl Kernel {
             flows.set(bucket, FlowBucket::default(), 0)?;
         }
         self.clear_epochs()?;
+        self.clear_tokens()?;
         self.verdicts = self.verdicts_now()?;
         Ok(())
     }
@@ -308,6 +310,13 @@ impl Kernel {
             cursors.set(u32::from(*service), zero, 0)?;
         }
         Ok(())
+    }
+
+    fn clear_tokens(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
+        let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
+        let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;
+        Ok(tokens.set(0, zero, 0)?)
     }
 
     fn clear_epochs(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::rewrite::Ends;
 use super::select::Question;
 use super::work::SheetOf;
-use super::{Next, Outcome, fragment, rewrite, snat, way};
+use super::{Next, Outcome, fragment, snat, way};
 use crate::family::Family;
 use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_server};
 use crate::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host};
@@ -43,14 +43,9 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Finds the way of a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
+/// Whether a packet is a backend's answer, and whose client's. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
-pub(super) fn packet<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Next {
+pub(super) fn packet<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Next {
     if !F::is_unicast(&sheet.ip.dst) {
         return Next::Rest;
     }
@@ -61,28 +56,18 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
         client_port: sheet.tr.dst_port,
         protocol: sheet.ip.protocol,
     };
-    if !translation::<F, T>(t, sheet) {
-        return Next::Rest;
-    }
-    match way_back::<F, P, T>(p, t, sheet, out) {
-        Ok(()) => Next::Answer,
+    if translation::<F, T>(t, sheet) { Next::Answer } else { Next::Rest }
+}
+
+/// Finds the way of a backend's answer to its client.
+#[inline(never)]
+pub(super) fn answer<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    match find::<F, P, T>(p, t, sheet, out) {
+        Ok(()) => Next::Books,
         Err(verdict) => {
             out.verdict = verdict;
             Next::Done
         }
-    }
-}
-
-/// Sends the answer on the sheet to its client.
-#[inline(never)]
-pub(super) fn answer<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Verdict {
-    match send::<F, P, T>(p, t, sheet, out) {
-        Ok(verdict) | Err(verdict) => verdict,
     }
 }
 
@@ -151,7 +136,7 @@ fn lookup<'a, F: Family, T: Tables>(
 }
 
 #[inline(always)]
-fn way_back<F: Family, P: Packet, T: Tables>(
+fn find<F: Family, P: Packet, T: Tables>(
     p: &P,
     t: &T,
     sheet: &mut SheetOf<F>,
@@ -166,46 +151,37 @@ fn way_back<F: Family, P: Packet, T: Tables>(
         return Err(Verdict::DropFragmentTableFull);
     }
     sheet.way = way::to_client::<F, P, T>(p, t, sheet)?;
+    let to = &sheet.to;
+    sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
+    (sheet.is_reply, sheet.is_routed) = (true, true);
     Ok(())
 }
 
-#[inline(always)]
-fn send<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Result<Verdict, Verdict> {
-    let host = t.host().ok_or(Verdict::DropInternal)?;
-    // Books are kept where the packet is sent: where XDP leaves it to the TC program, that one keeps them.
-    if sheet.to.flags & REPLY_TRACKED != 0 {
-        put_question::<F>(host, sheet);
-        out.tally = server_said(t, host, &sheet.question);
+/// Keeps the books of an answer that is sent: where XDP leaves it to the TC program, that one keeps them.
+#[inline(never)]
+pub(super) fn books<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let Some(host) = t.host() else {
+        out.verdict = Verdict::DropInternal;
+        return Next::Done;
+    };
+    let to = &sheet.to;
+    if to.flags & REPLY_TRACKED != 0 {
+        let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
+        let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+        if to.flags & REPLY_PREFIX != 0 {
+            key = F::to_vip(&host.seed, key, &to.vip, by_source);
+        }
+        let q = &mut sheet.question;
+        q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
+        q.segment = sheet.tr.segment;
+        q.counts_load = to.flags & REPLY_COUNTS_LOAD != 0;
+        out.tally = server_said(t, host, q);
     }
-    if sheet.to.is_snat {
+    if to.is_snat {
         sheet.flow_ended = out.tally.has(Tally::CLOSED) || out.tally.has(Tally::RESET);
         let _found = snat::answered::<F, T>(t, sheet, host.epoch_shift);
     }
-    let to = &sheet.to;
-    sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
-    rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)?;
-    way::send(p, &sheet.way, out)?;
-    Ok(Verdict::Reply)
-}
-
-/// Writes down which flow the answer belongs to.
-#[inline(always)]
-fn put_question<F: Family>(host: &Host, sheet: &mut SheetOf<F>) {
-    let to = &sheet.to;
-    let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
-    let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
-    if to.flags & REPLY_PREFIX != 0 {
-        key = F::to_vip(&host.seed, key, &to.vip, by_source);
-    }
-    let q = &mut sheet.question;
-    q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
-    q.segment = sheet.tr.segment;
-    q.counts_load = to.flags & REPLY_COUNTS_LOAD != 0;
+    Next::Put
 }
 
 /// Notes a FIN or RST of the server; keeps a flow alive that only the server still feeds, once an epoch.
