@@ -109,6 +109,9 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
 
+/// How many ICMP errors each CPU may still send: written and read here alone.
+#[btf_map]
+pub(crate) static TOKENS: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
 #[btf_map]
 pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();

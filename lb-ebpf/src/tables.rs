@@ -35,7 +35,7 @@ use crate::atomic;
 use crate::maps::{
     BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6,
     QUIC_CONFIGS, QUIC_SERVERS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD,
-    SNAT_REVERSE, VERDICTS, VIPS, WORK,
+    SNAT_REVERSE, TOKENS, VERDICTS, VIPS, WORK,
 };
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
@@ -281,6 +281,20 @@ impl Tables for Maps {
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         // Somebody else may have been quicker; then there is nothing to do.
         let _removed = SNAT_REVERSE.remove(key);
+    }
+
+    #[inline(always)]
+    fn tokens(&self) -> Option<u64> {
+        // SAFETY: a per-CPU value, valid for the program run; nothing else on this CPU runs the program meanwhile.
+        TOKENS.get_ptr(0).map(|tokens| unsafe { tokens.read() })
+    }
+
+    #[inline(always)]
+    fn set_tokens(&self, left: u64) {
+        if let Some(tokens) = TOKENS.get_ptr_mut(0) {
+            // SAFETY: as in `tokens`.
+            unsafe { tokens.write(left) };
+        }
     }
 
     #[inline(always)]

@@ -60,6 +60,8 @@ pub struct Host {
     pub loads: RefCell<HashMap<Owner, u64>>,
     /// Counters per owner.
     pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
+    /// ICMP errors that may still be sent.
+    pub tokens: Cell<u64>,
     cursors: RefCell<HashMap<u16, u32>>,
     asker: Cell<Asker>,
 }
@@ -94,6 +96,7 @@ impl Host {
             fragments: RefCell::default(),
             loads: RefCell::default(),
             counters: RefCell::default(),
+            tokens: Cell::new(0),
             cursors: RefCell::default(),
             asker: Cell::new(Asker::Xdp),
         }
@@ -313,6 +316,14 @@ impl<'a> Tables for &'a Host {
 
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         let _old = self.snat_reverse.borrow_mut().remove(key);
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens.get())
+    }
+
+    fn set_tokens(&self, tokens: u64) {
+        self.tokens.set(tokens);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {

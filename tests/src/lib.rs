@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod client;
 pub mod datapath;
+pub mod decap;
 pub mod demo;
 pub mod lab;
 pub mod measure;

@@ -200,6 +200,7 @@ impl Rig {
         for (key, entry) in entries(&fragments)? {
             fragments.insert(key, older_fragment(entry, ticks), 0)?;
         }
+        kernel.clear_tokens()?;
         kernel.clear_epochs()
     }
 }
@@ -236,6 +237,7 @@ impl Kernel {
             flows.set(bucket, FlowBucket::default(), 0)?;
         }
         self.clear_epochs()?;
+        self.clear_tokens()?;
         self.verdicts = self.verdicts_now()?;
         Ok(())
     }
@@ -284,6 +286,13 @@ impl Kernel {
             self.array(maps::QUIC_CONFIGS)?.set(u32::from(*service), QuicConfig::default(), 0)?;
         }
         Ok(())
+    }
+
+    fn clear_tokens(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
+        let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
+        let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;
+        Ok(tokens.set(0, zero, 0)?)
     }
 
     fn clear_epochs(&mut self) -> Result<()> {

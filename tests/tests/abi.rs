@@ -13,7 +13,7 @@ fn the_objects_maps_are_the_contracts() {
 
     let found: BTreeSet<&str> = ebpf.maps().map(|(name, _)| name).filter(|n| !n.starts_with(['.', 'A'])).collect();
 
-    let expected: BTreeSet<&str> = maps::ALL.into_iter().chain([maps::WORK]).collect();
+    let expected: BTreeSet<&str> = maps::ALL.into_iter().chain([maps::WORK, maps::TOKENS]).collect();
     assert_eq!(found, expected);
 }
 
