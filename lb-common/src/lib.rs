@@ -18,6 +18,7 @@ pub mod clock;
 pub mod flow;
 pub mod epoch;
 pub mod schedule;
+pub mod admission;
 pub mod reply;
 pub mod host;
 pub mod verdict;
@@ -35,4 +36,4 @@ pub mod sweep;
 pub mod pod;
 
 /// Version of the map layout. A change of any type in this crate that lies in a map changes it; the agent refuses pins of another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -88,6 +88,12 @@ verdicts! {
     DropIcmp = 21, "drop_icmp", Drop;
     /// Tables that contradict each other; should never be seen.
     DropInternal = 22, "drop_internal", Drop;
+    /// The service's access list denies the source.
+    DropDenied = 23, "drop_denied", Drop;
+    /// A new flow of a source that has opened too many; or beyond the budget of a service whose backends are capped.
+    DropRateLimited = 24, "drop_rate_limited", Drop;
+    /// A new flow, and no backend may have one more.
+    DropBackendFull = 25, "drop_backend_full", Drop;
 }
 
 const _: () = assert!(Verdict::ALL.len() <= VERDICTS);

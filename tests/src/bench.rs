@@ -2,7 +2,7 @@
 //! behind must be the same.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lb_common::flow::FlowEntry;
 use lb_common::slot::{Owner, Slot};
@@ -11,7 +11,7 @@ use lb_common::verdict::Verdict;
 
 use crate::host::Host;
 use crate::packet::{Fields, read};
-use crate::rig::{Ran, Rig, older_flow, older_fragment, older_snat};
+use crate::rig::{Ran, Rig, older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::world::{WIRE, World};
 
 /// The programs in the kernel and their twin, with the same tables.
@@ -100,6 +100,8 @@ impl Bench {
         host.flows.iter().for_each(|f| f.set(older_flow(f.get(), ticks)));
         host.epochs.iter().for_each(|word| word.set(0));
         host.snat_forward.borrow_mut().values_mut().for_each(|e| *e = older_snat(*e, ticks));
+        host.budgets.borrow_mut().values_mut().for_each(|until| *until = older_budget(*until, ticks));
+        host.sources.iter().for_each(|entry| entry.set(older_source(entry.get(), ticks)));
         for entry in host.fragments.borrow_mut().values_mut() {
             *entry = Box::leak(Box::new(older_fragment(**entry, ticks)));
         }
@@ -128,11 +130,26 @@ impl Bench {
         assert_eq!(reverse, copied(&self.host.snat_reverse.borrow()), "snat reverse");
         let fragments = self.rig.fragments().expect("the fragments");
         assert_eq!(fragments, copied(&self.host.fragments.borrow()), "fragments");
+        self.compare_limits();
         for owner in self.host.world.backends.keys() {
             let counters = self.host.counters.borrow().get(owner).copied().unwrap_or_default();
             assert_eq!(self.rig.counters(*owner).expect("the counters"), counters, "counters of owner {owner}");
             let load = self.host.loads.borrow().get(owner).copied().unwrap_or_default();
             assert_eq!(self.rig.load_of(*owner).expect("the loads"), load, "load of owner {owner}");
+        }
+    }
+}
+
+impl Bench {
+    fn compare_limits(&mut self) {
+        let sources = (0..).zip(&self.host.sources).map(|(place, entry)| (place, entry.get()));
+        let sources: BTreeMap<usize, u64> = sources.filter(|(_, entry)| *entry != 0).collect();
+        assert_eq!(self.rig.sources().expect("budgets of sources"), sources, "budgets of sources");
+        for service in self.host.world.rings.keys() {
+            let budget = self.host.budgets.borrow().get(service).copied().unwrap_or_default();
+            assert_eq!(self.rig.budget(*service).expect("budgets"), budget, "budget of service {service}");
+            let refusals = self.host.refusals.borrow().get(service).copied().unwrap_or_default();
+            assert_eq!(self.rig.refusals(*service).expect("refusals"), refusals, "refusals of service {service}");
         }
     }
 }

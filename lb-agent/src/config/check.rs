@@ -7,6 +7,7 @@ use lb_common::limits::{MAX_ADDRESSES, MAX_OWNERS, MAX_SERVICES, SCHEDULE_TURNS}
 
 use super::InterfaceConfig;
 use super::environment::Environment;
+use super::limits;
 use super::report::Report;
 use super::service::{Draft, same_family};
 use crate::pure::model::{Forward, ProbeKind, Protocol, Select, ServiceKey, ServiceSpec, Tracking};
@@ -20,11 +21,13 @@ pub(super) fn check(report: &mut Report, interfaces: &[InterfaceConfig], drafts:
         check_snat(report, draft, environment);
         check_selection(report, draft);
         check_health(report, draft);
+        limits::check(report, draft);
     }
     check_names_and_keys(report, drafts);
     check_addresses(report, drafts);
     check_replies(report, drafts);
     check_limits(report, drafts);
+    limits::check_room(report, drafts);
 }
 
 fn check_interfaces(report: &mut Report, interfaces: &[InterfaceConfig]) {

@@ -5,6 +5,7 @@ pub mod error;
 pub mod environment;
 mod check;
 mod service;
+mod limits;
 mod section;
 mod scalar;
 mod report;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
+use super::limits;
 use super::report::Report;
 use super::scalar;
 use super::section::{Section, Value, shown};
@@ -85,6 +86,10 @@ pub(super) fn read(
     let timeouts = read_timeouts(report, timeouts);
     let drain = section.section(report, "drain");
     let drain_timeout = read_drain(report, drain);
+    let of_service = section.section(report, "limits");
+    let of_service = limits::read_limits(report, of_service);
+    let access = section.section(report, "access");
+    let access = limits::read_access(report, access);
     if let Some(value) = section.get(report, "autoscale") {
         refuse_autoscale(report, &path, value);
     }
@@ -105,6 +110,8 @@ pub(super) fn read(
         health,
         timeouts,
         drain_timeout,
+        limits: of_service,
+        access,
     };
     Some(Draft { path, spec, says_health })
 }
@@ -141,9 +148,10 @@ fn read_backends(report: &mut Report, service: &mut Section<'_, '_>, service_por
         let address = section.require(report, "address", scalar::address);
         let port = section.read(report, "port", scalar::number(0_u16, u16::MAX)).unwrap_or(service_port);
         let weight = section.read(report, "weight", scalar::number(0_u16, u16::MAX)).unwrap_or(DEFAULT_WEIGHT);
+        let max_connections = section.read(report, "max_connections", limits::max_connections);
         section.finish(report);
         if let Some(address) = address {
-            backends.push(BackendSpec { addr: SocketAddr::new(address, port), weight });
+            backends.push(BackendSpec { addr: SocketAddr::new(address, port), weight, max_connections });
         }
     }
     backends

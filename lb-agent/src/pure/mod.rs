@@ -20,6 +20,7 @@ pub mod load;
 pub mod jitter;
 pub mod backoff;
 pub mod wanted;
+pub mod limits;
 pub mod ledger;
 pub mod desired;
 pub mod plan;

@@ -34,7 +34,10 @@ fn send<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Result<Verdict, Verdict> {
-    let Choice { owner, tally } = sheet.choice;
+    let Choice { owner, tally, refused } = sheet.choice;
+    if let Some(verdict) = refused {
+        return Err(verdict);
+    }
     if owner == NOBODY {
         return Err(Verdict::DropNoBackend);
     }

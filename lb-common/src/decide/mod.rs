@@ -5,6 +5,7 @@
 
 mod work;
 mod select;
+pub mod limits;
 mod forward;
 mod way;
 mod rewrite;
@@ -18,7 +19,7 @@ use crate::family::{Family, V4, V6};
 use crate::host::{HOST_ANY_PORT, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
-use crate::service::ServiceEntry;
+use crate::service::{SERVICE_ACCESS, SERVICE_LIMITED, ServiceEntry};
 use crate::slot::{NOBODY, Owner};
 use crate::stats::Tally;
 use crate::tables::Tables;
@@ -113,6 +114,9 @@ pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outco
 fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
     let mut next = client::<F, P, T>(p, t, sheet, out);
     if matches!(next, Next::Table) {
+        if sheet.service.flags & SERVICE_LIMITED != 0 {
+            let _asked = limits::ask::<F, T>(t, sheet);
+        }
         sheet.choice = select::by_table(t, &sheet.question);
         next = Next::Forward;
     }
@@ -172,6 +176,9 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         return Next::Stranger;
     };
     sheet.service = *service;
+    if service.flags & SERVICE_ACCESS != 0 && limits::is_denied::<F, T>(t, sheet, out) {
+        return Next::Done;
+    }
     let by_source = service.slot_by_source();
     let key = F::flow_key(&host.seed, &sheet.ip.src, tr.src_port, tr.dst_port, service.id, by_source);
     match select::choose(t, host, service, key, (tr.segment, p.arrival().keeps_books), &mut sheet.question) {

@@ -37,6 +37,7 @@
 
 pub mod client;
 pub mod metrics;
+mod metrics_limits;
 pub mod server;
 pub mod socket;
 #[cfg(any(test, feature = "testing"))]

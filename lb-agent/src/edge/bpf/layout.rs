@@ -1,11 +1,15 @@
 //! What every map must look like: the pins of an earlier agent are compared with this before anything is reused.
 
 use aya::maps::{MapInfo, MapType};
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::limits::{
+    FLOW_BUCKET_ENTRIES, MAX_ACCESS_RULES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS,
+    SOURCE_BUCKETS,
+};
 use lb_common::maps;
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
@@ -91,9 +95,16 @@ impl Shape {
 
 /// Every map of [`maps::ALL`], in that order.
 pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
-    use MapType::{Array, ArrayOfMaps, Hash, PerCpuArray};
+    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
+    let trie = |name, key, value| Shape {
+        name,
+        kind: LpmTrie,
+        key: size_of::<u32>() + key,
+        value,
+        entries: at_most(MAX_ACCESS_RULES),
+    };
     let (services, owners) = (at_most(MAX_SERVICES), at_most(MAX_OWNERS));
     [
         hash(maps::SERVICES_V4, size_of::<EndpointV4>(), size_of::<ServiceEntry>(), MAX_SERVICES),
@@ -116,6 +127,12 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         hash(maps::SNAT_FORWARD, size_of::<SnatForwardKey>(), size_of::<SnatForwardEntry>(), MAX_SNAT_FLOWS),
         hash(maps::SNAT_REVERSE, size_of::<SnatReverseKey>(), size_of::<SnatReverseEntry>(), MAX_SNAT_FLOWS),
         hash(maps::FRAGMENTS, size_of::<FragmentKey>(), size_of::<FragmentEntry>(), MAX_FRAGMENTS),
+        array(maps::LIMITS, size_of::<Limits>(), services),
+        array(maps::BUDGETS, size_of::<u64>(), services),
+        array(maps::SOURCES, size_of::<FlowBucket>(), at_most(SOURCE_BUCKETS)),
+        trie(maps::ACCESS_V4, size_of::<AccessV4>(), size_of::<u32>()),
+        trie(maps::ACCESS_V6, size_of::<AccessV6>(), size_of::<u32>()),
+        Shape { kind: PerCpuArray, ..array(maps::REFUSALS, size_of::<Refusals>(), services) },
     ]
 }
 

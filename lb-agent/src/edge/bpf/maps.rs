@@ -17,6 +17,7 @@ use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use zerocopy::IntoBytes;
 
+use super::access::Admission;
 use super::error::{LoadError, errno};
 use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
@@ -26,7 +27,7 @@ use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
 use crate::pure::sweep::TrackedFlow;
-use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
+use crate::pure::tables::{Endpoint, Observed, Op, ServiceId, Source};
 
 /// Turns packed into one 64-bit word of a schedule.
 const TURNS_PER_WORD: usize = size_of::<u64>() / size_of::<Owner>();
@@ -48,6 +49,7 @@ pub struct BpfDataPlane {
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
+    pub(super) admission: Admission,
     pub(super) kept: PacketMaps,
     pub(super) pins: Pins,
 }
@@ -72,6 +74,7 @@ impl BpfDataPlane {
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
+            admission: Admission::open(pins)?,
             kept: PacketMaps::open(pins)?,
             pins: pins.clone(),
         })
@@ -200,6 +203,9 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveRing(service) => self.remove_ring(*service),
             Op::SetService(key, entry) => self.set_service(key, entry),
             Op::RemoveService(key) => self.remove_service(key),
+            Op::SetLimits(service, limits) => self.admission.set_limits(*service, limits),
+            Op::SetAccess(source, rule) => self.admission.set(source, *rule),
+            Op::RemoveAccess(source) => self.admission.remove(source),
         };
         done.map_err(|failure| failure.told(describe(op)))
     }
@@ -232,7 +238,7 @@ pub(super) fn failed(map: &'static str, source: io::Error) -> Failure {
     Failure::Map { map, source }
 }
 
-fn beyond(map: &'static str, limit: usize) -> Failure {
+pub(super) fn beyond(map: &'static str, limit: usize) -> Failure {
     Failure::Full { map, limit }
 }
 
@@ -256,11 +262,18 @@ fn describe(op: &Op) -> String {
         Op::RemoveRing(s) => format!("remove the ring of service {s}"),
         Op::SetService(e, s) => format!("enter service {} ({})", s.id, endpoint(e)),
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
+        Op::SetLimits(s, _) => format!("write the limits of service {s}"),
+        Op::SetAccess(s, _) => format!("enter {} into an access list", rule(s)),
+        Op::RemoveAccess(s) => format!("remove {} from an access list", rule(s)),
     }
 }
 
 pub(super) fn address(address: &Address) -> std::net::IpAddr {
     std::net::Ipv6Addr::from(address.0).to_canonical()
+}
+
+fn rule(source: &Source) -> String {
+    source.parts().map_or_else(String::new, |(service, net)| format!("{net} of service {service}"))
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {

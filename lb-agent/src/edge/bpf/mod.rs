@@ -26,8 +26,10 @@ mod sweep;
 mod sweep_replies;
 mod counters;
 mod explain;
+mod explain_limits;
 mod explain_packet;
 mod frozen;
+mod access;
 mod announce;
 mod mmap;
 
