@@ -4,12 +4,14 @@ use crate::admission::{AccessV4, AccessV6, Limits, Refusals};
 use crate::backend::BackendEntry;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::host::{Host, InterfaceEntry, VipEntry};
+use crate::quic::{QuicConfig, QuicServerKey};
 use crate::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use crate::schedule::Schedule;
 use crate::service::ServiceEntry;
 use crate::stats::{OwnerCounters, VerdictCounters};
+use crate::trace::Tap;
 
 macro_rules! pod {
     ($($t:ty),* $(,)?) => {
@@ -40,6 +42,8 @@ pod!(
     Limits,
     OwnerCounters,
     Refusals,
+    QuicConfig,
+    QuicServerKey,
     ReplyEntry,
     Schedule,
     ServiceEntry,
@@ -47,6 +51,7 @@ pod!(
     SnatForwardKey,
     SnatReverseEntry,
     SnatReverseKey,
+    Tap,
     VerdictCounters,
     VipEntry,
 );

@@ -73,7 +73,7 @@ fn an_established_flow_of_a_source_that_is_denied_now_is_denied_too() {
     let mut bench = Bench::new(world(entry).rule(1, "0.0.0.0/0", ACCESS_ALLOW));
     assert_eq!(bench.verdict(&syn(0)), Verdict::Forward);
     assert_eq!(bench.verdict(&of("192.0.2.7", 0, Flags::Ack)), Verdict::Forward);
-    bench.change(|world| drop(world.access.insert((1, "192.0.2.0/25".parse().expect("a network")), ACCESS_DENY)));
+    bench.change(|world| *world = std::mem::take(world).rule(1, "192.0.2.0/25", ACCESS_DENY));
     assert_eq!(bench.verdict(&of("192.0.2.7", 0, Flags::Data)), Verdict::DropDenied);
 }
 

@@ -11,6 +11,7 @@ mod ci;
 mod tidy;
 mod verify;
 mod demo;
+mod bench;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Build,
     /// See Weir at work: builds it, lays a small network inside this machine, and tells a story with it (root)
     Demo(demo::Arguments),
+    /// Measure: the packet path alone, or Weir beside others
+    Bench(bench::Arguments),
     /// Set up and run the tests: all of them, or one level
     Test(test::Arguments),
     /// What CI runs: lint, then test
@@ -60,6 +63,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::run(),
         Command::Build => build::run_release(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci => ci::run(),
         Command::Lint => ci::lint(),

@@ -90,6 +90,10 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
             report.error(&field(name), message.to_owned());
         }
     }
+    if spec.quic.is_some() && is_capped(spec) {
+        let message = "does not go with quic: a connection ID names its backend, whether that has a place or not";
+        report.error(&field("max_connections"), message.to_owned());
+    }
     if limits.new_flows_per_source == 0 {
         for name in ["source_prefix_v4", "source_prefix_v6"] {
             if report.has_field(&field(name)) {

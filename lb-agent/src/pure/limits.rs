@@ -71,17 +71,9 @@ pub fn source(id: ServiceId, net: &IpNet) -> Source {
     }
 }
 
-/// The rule that decides about a source, as the packet path finds it: that of the longest prefix.
-pub fn rule_of(rules: &BTreeMap<Source, u32>, id: ServiceId, source: IpAddr) -> Option<(IpNet, u32)> {
-    let of_service = rules.iter().filter_map(|(rule, what)| {
-        let (service, net) = rule.parts()?;
-        (service == id && net.contains(&source)).then_some((net, *what))
-    });
-    of_service.max_by_key(|(net, _)| net.prefix_len())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tables::rule_of;
     use super::super::testing::spec;
     use super::*;
 

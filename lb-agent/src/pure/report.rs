@@ -14,10 +14,9 @@ use super::limits;
 use super::model::{Forward, Tracking};
 use super::network::NextHop;
 use super::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Explanation, FlowRow, FlowTableStatus, InterfaceStatus, LimitStatus,
+    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, LimitStatus,
     ServiceStatus, Snapshot,
 };
-use super::sweep::TrackedFlow;
 
 /// The whole state, as of `now`.
 pub fn snapshot(ledger: &Ledger, agent: AgentStatus, interfaces: Vec<InterfaceStatus>, now: Duration) -> Snapshot {
@@ -46,7 +45,9 @@ fn verdicts(counts: &[u64]) -> BTreeMap<String, u64> {
 fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
     ServiceStatus {
         name: s.spec.name.clone(),
+        id: s.id,
         vip: s.spec.key.vip,
+        vip_prefix: s.spec.key.prefix,
         port: s.spec.key.port,
         protocol: s.spec.key.protocol,
         forward: s.spec.forward,
@@ -139,20 +140,9 @@ pub fn name(ledger: &Ledger, answer: &mut Explanation) {
     let service = answer.service_id.and_then(|id| ledger.services().get(&id));
     answer.service = service.map(|s| s.spec.name.clone());
     answer.backend = answer.owner.and_then(|owner| names(ledger, owner)).map(|(_, addr)| addr);
-}
-
-/// A row of `flow list`; `None`: the owner has just gone.
-pub fn flow_row(ledger: &Ledger, flow: &TrackedFlow) -> Option<FlowRow> {
-    let (service, backend) = names(ledger, flow.owner)?;
-    Some(FlowRow {
-        service,
-        backend,
-        state: state_name(flow.state).to_owned(),
-        slot: flow.slot,
-        tag: format!("{:08x}", flow.tag),
-        silent_s: flow.silent_s,
-        client: flow.client.map(|(ip, port)| SocketAddr::new(ip, port)),
-    })
+    if let Some(entry) = &mut answer.entry {
+        entry.backend = names(ledger, entry.owner).map(|(_, addr)| addr);
+    }
 }
 
 /// What an operator is told when a change is in force.

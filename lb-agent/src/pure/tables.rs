@@ -2,15 +2,18 @@
 //! carries them out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::admission::{AccessV4, AccessV6, Limits};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{InterfaceEntry, VipEntry};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 
 /// Service id: index of the service's ring, schedule and cursor.
 pub type ServiceId = u16;
@@ -61,6 +64,15 @@ impl Source {
     }
 }
 
+/// The rule that decides about a source, as the packet path finds it: that of the longest prefix.
+pub fn rule_of(rules: &BTreeMap<Source, u32>, id: ServiceId, source: IpAddr) -> Option<(IpNet, u32)> {
+    let of_service = rules.iter().filter_map(|(rule, what)| {
+        let (service, net) = rule.parts()?;
+        (service == id && net.contains(&source)).then_some((net, *what))
+    });
+    of_service.max_by_key(|(net, _)| net.prefix_len())
+}
+
 /// Everything the agent writes, except the slots of rings, which change in place ([`Op::StoreSlots`]) and are compared only
 /// when the maps are read back as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +83,12 @@ pub struct Tables {
     pub epoch_shift: u32,
     /// Services by what they are looked up by.
     pub services: BTreeMap<Endpoint, ServiceEntry>,
+    /// Prefix VIPs: network address and length, without port and protocol.
+    pub prefixes: BTreeSet<Endpoint>,
+    /// QUIC services: how their connection IDs are read.
+    pub quic: BTreeMap<ServiceId, QuicConfig>,
+    /// QUIC services: whom a server ID names.
+    pub quic_servers: BTreeMap<QuicServerKey, Owner>,
     /// Services that have a ring.
     pub rings: BTreeSet<ServiceId>,
     /// round_robin turns; a service without turns is absent.
@@ -89,6 +107,8 @@ pub struct Tables {
     pub limits: BTreeMap<ServiceId, Limits>,
     /// Access lists.
     pub access: BTreeMap<Source, u32>,
+    /// What operators look for, by number; `lost` is the packet path's and always 0 here.
+    pub taps: BTreeMap<u8, Tap>,
 }
 
 /// What the maps contain, read back.
@@ -150,4 +170,18 @@ pub enum Op {
     SetAccess(Source, u32),
     /// Removes one.
     RemoveAccess(Source),
+    /// Enters a prefix VIP: from here on packets for its addresses are ours.
+    SetPrefix(Endpoint),
+    /// Removes one.
+    RemovePrefix(Endpoint),
+    /// Writes how connection IDs of a service are read; zero: not at all.
+    SetQuic(ServiceId, QuicConfig),
+    /// Writes whom a server ID names.
+    SetQuicServer(QuicServerKey, Owner),
+    /// Removes it.
+    RemoveQuicServer(QuicServerKey),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
 }

@@ -10,8 +10,8 @@ use lb_common::slot::Slot;
 use lb_common::tables::{Bucket as _, Tables as _};
 
 use super::frozen::Frozen;
-use crate::pure::limits::rule_of;
 use crate::pure::snapshot::FlowQuery;
+use crate::pure::tables::rule_of;
 
 /// What the service's limits say, in the order in which they are asked. `slot`: the flow's.
 pub(super) fn steps(t: &Frozen<'_>, query: &FlowQuery, service: &ServiceEntry, slot: Slot) -> Vec<String> {

@@ -7,16 +7,18 @@ use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{
-    FLOW_BUCKET_ENTRIES, MAX_ACCESS_RULES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS,
-    SOURCE_BUCKETS,
+    FLOW_BUCKET_ENTRIES, MAX_ACCESS_RULES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES,
+    MAX_SNAT_FLOWS, SOURCE_BUCKETS,
 };
 use lb_common::maps;
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{RING_BYTES, Taps};
 
 /// Entries of room in the flow table per flow that must fit. Two candidate buckets of eight entries, half full: at a million
 /// flows none is refused.
@@ -95,15 +97,13 @@ impl Shape {
 
 /// Every map of [`maps::ALL`], in that order.
 pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
-    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray};
+    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray, RingBuf};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
-    let trie = |name, key, value| Shape {
-        name,
+    // The prefix's length comes first.
+    let trie = |name, data: usize, value, entries| Shape {
         kind: LpmTrie,
-        key: size_of::<u32>() + key,
-        value,
-        entries: at_most(MAX_ACCESS_RULES),
+        ..hash(name, size_of::<u32>() + data, value, entries)
     };
     let (services, owners) = (at_most(MAX_SERVICES), at_most(MAX_OWNERS));
     [
@@ -130,9 +130,15 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         array(maps::LIMITS, size_of::<Limits>(), services),
         array(maps::BUDGETS, size_of::<u64>(), services),
         array(maps::SOURCES, size_of::<FlowBucket>(), at_most(SOURCE_BUCKETS)),
-        trie(maps::ACCESS_V4, size_of::<AccessV4>(), size_of::<u32>()),
-        trie(maps::ACCESS_V6, size_of::<AccessV6>(), size_of::<u32>()),
+        trie(maps::ACCESS_V4, size_of::<AccessV4>(), size_of::<u32>(), MAX_ACCESS_RULES),
+        trie(maps::ACCESS_V6, size_of::<AccessV6>(), size_of::<u32>(), MAX_ACCESS_RULES),
         Shape { kind: PerCpuArray, ..array(maps::REFUSALS, size_of::<Refusals>(), services) },
+        trie(maps::PREFIXES_V4, size_of::<[u8; 4]>(), size_of::<EndpointV4>(), MAX_PREFIXES),
+        trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>(), MAX_PREFIXES),
+        array(maps::QUIC_CONFIGS, size_of::<QuicConfig>(), services),
+        hash(maps::QUIC_SERVERS, size_of::<QuicServerKey>(), size_of::<u32>(), MAX_OWNERS),
+        array(maps::TAPS, size_of::<Taps>(), 1),
+        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
     ]
 }
 

@@ -15,18 +15,19 @@ use lb_common::reply::ReplyEntry;
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 use zerocopy::IntoBytes;
 
 use super::access::Admission;
 use super::error::{LoadError, errno};
 use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
+use super::lookup::LookupMaps;
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, Op, ServiceId, Source};
 
 /// Turns packed into one 64-bit word of a schedule.
@@ -44,14 +45,15 @@ pub struct BpfDataPlane {
     pub(super) vips: HashMap<MapData, Address, VipEntry>,
     pub(super) locals: HashMap<MapData, Address, u32>,
     pub(super) interfaces: HashMap<MapData, u32, InterfaceEntry>,
+    pub(super) lookup: LookupMaps,
     pub(super) rings: Rings,
     pub(super) backends: Mapped<AtomicU64>,
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
     pub(super) admission: Admission,
+    pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
-    pub(super) pins: Pins,
 }
 
 impl BpfDataPlane {
@@ -69,14 +71,15 @@ impl BpfDataPlane {
             vips: hash(pins, maps::VIPS)?,
             locals: hash(pins, maps::LOCALS)?,
             interfaces: hash(pins, maps::INTERFACES)?,
+            lookup: LookupMaps::open(pins)?,
             rings: Rings::open(pins)?,
             backends: mapped(pins, maps::BACKENDS)?,
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
             admission: Admission::open(pins)?,
+            taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
-            pins: pins.clone(),
         })
     }
 
@@ -206,12 +209,15 @@ impl DataPlane for BpfDataPlane {
             Op::SetLimits(service, limits) => self.admission.set_limits(*service, limits),
             Op::SetAccess(source, rule) => self.admission.set(source, *rule),
             Op::RemoveAccess(source) => self.admission.remove(source),
+            Op::SetPrefix(prefix) => self.lookup.set_prefix(prefix),
+            Op::RemovePrefix(prefix) => self.lookup.remove_prefix(prefix),
+            Op::SetQuic(service, config) => self.lookup.set_quic(*service, *config),
+            Op::SetQuicServer(key, owner) => self.lookup.set_quic_server(key, *owner),
+            Op::RemoveQuicServer(key) => self.lookup.remove_quic_server(key),
+            Op::SetTap(number, tap) => self.set_tap(*number, tap),
+            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
-    }
-
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        self.list_flows(limit, keep)
     }
 
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {
@@ -265,6 +271,13 @@ fn describe(op: &Op) -> String {
         Op::SetLimits(s, _) => format!("write the limits of service {s}"),
         Op::SetAccess(s, _) => format!("enter {} into an access list", rule(s)),
         Op::RemoveAccess(s) => format!("remove {} from an access list", rule(s)),
+        Op::SetPrefix(e) => format!("enter prefix of {}", endpoint(e)),
+        Op::RemovePrefix(e) => format!("remove prefix of {}", endpoint(e)),
+        Op::SetQuic(s, _) => format!("write how connection IDs of service {s} are read"),
+        Op::SetQuicServer(k, o) => format!("enter a server ID of service {} (owner {o})", k.service),
+        Op::RemoveQuicServer(k) => format!("remove a server ID of service {}", k.service),
+        Op::SetTap(n, _) => format!("open tap {n}"),
+        Op::ClearTap(n) => format!("close tap {n}"),
     }
 }
 
@@ -277,11 +290,12 @@ fn rule(source: &Source) -> String {
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {
-    let (address, port, protocol) = match endpoint {
-        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
-        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
+    let (address, port, protocol, prefix) = match endpoint {
+        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
+        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
     };
-    format!("{} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
+    let prefix = if prefix == 0 { String::new() } else { format!(" prefix /{prefix}") };
+    format!("{}{prefix} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
 }
 
 pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &'static str) -> Result<HashMap<MapData, K, V>, LoadError> {

@@ -30,6 +30,7 @@ use super::sweep::{SweepReport, SweepRequest, TableUse};
 use super::tables::ServiceId;
 use super::transition::RingState;
 use super::wanted::{Origin, RuntimeChanges, WantedBackend};
+use super::watch::Watches;
 use owners::Owners;
 use service::rules;
 
@@ -59,6 +60,8 @@ pub struct Ledger {
     sweep_took: Duration,
     sweeps: u64,
     events: Vec<Event>,
+    /// Who looks at packets.
+    pub watches: Watches,
 }
 
 /// What a backend is probed with.

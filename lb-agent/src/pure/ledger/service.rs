@@ -10,7 +10,7 @@ use super::member::{Member, Phase};
 use crate::pure::health::{Health, HealthChange};
 use crate::pure::limits;
 use crate::pure::maglev;
-use crate::pure::model::{ProbeKind, Select, ServiceSpec};
+use crate::pure::model::{OnDown, ProbeKind, Protocol, Select, ServiceSpec, Tracking};
 use crate::pure::panic;
 use crate::pure::schedule;
 use crate::pure::slow_start;
@@ -123,6 +123,7 @@ impl Service {
         let unprobed = self.needs_no_probe();
         let Some(m) = self.members.iter_mut().find(|m| m.addr == wanted.addr) else { return };
         m.origin = wanted.origin;
+        m.server_id = self.spec.quic.as_ref().map(|quic| quic.server_id(wanted.addr));
         if m.weight != wanted.weight {
             events.push(Event::info(format!(
                 "backend {} weight {} -> {} (service {})",
@@ -215,7 +216,11 @@ impl Service {
     /// Decides whose flows are let go, and who may have flows again: after a death only when a sweep has removed every entry
     /// that names it, else flows that have moved on would be called back.
     fn settle_lives(&mut self, now: Duration, swept: Duration) {
-        let on_down = self.spec.health.on_down;
+        let on_down = match (self.spec.health.on_down, self.spec.key.protocol) {
+            // No kernel answers for established flows of UDP: whatever the probes met, nobody is there for them.
+            (OnDown::Auto, Protocol::Udp) => OnDown::Move,
+            (on_down, _) => on_down,
+        };
         let panic = self.is_panic();
         self.panic = panic;
         for m in &mut self.members {
@@ -369,6 +374,8 @@ pub(super) fn rules(spec: &ServiceSpec) -> Rules {
     Rules {
         tracking: spec.tracking,
         idle: spec.idle_timeout(),
-        owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn) || limits::is_capped(spec),
+        owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn)
+            || limits::is_capped(spec)
+            || (spec.quic.is_some() && spec.tracking == Tracking::Full),
     }
 }

@@ -7,9 +7,10 @@ use lb_common::service::SERVICE_ACCESS;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pure::limits::{access, rule_of};
+use crate::pure::limits::access;
 use crate::pure::model::Access;
 use crate::pure::tables::Endpoint;
+use crate::pure::tables::rule_of;
 use crate::pure::testing::spec;
 
 /// Networks over four bits, so that lists often meet.

@@ -1,0 +1,25 @@
+//! The benchmarks from the command line. `cargo xtask bench` builds this for speed and runs it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weir_tests::datapath;
+
+#[derive(Debug, Parser)]
+#[command(name = "weir-bench", about = "Weir's benchmarks")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Cost of a packet in the packet path, beside a program that only swaps MAC addresses (root)
+    Datapath(datapath::Options),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().what {
+        What::Datapath(options) => datapath::run(&options),
+    }
+}
