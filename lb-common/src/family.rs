@@ -366,10 +366,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_unicast(addr: &[u8; 16]) -> bool {
-        let a = addr;
-        let low = u32::from_be_bytes([a[12], a[13], a[14], a[15]]);
-        let rest = [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]];
-        a[0] != 0xff && (low > 1 || rest != [0; 12])
+        // Word by word: an array to compare with would lie on the stack, of which BPF has little.
+        let word = |at: usize| u32::from_be_bytes([addr[at], addr[at + 1], addr[at + 2], addr[at + 3]]);
+        addr[0] != 0xff && (word(0) | word(4) | word(8) != 0 || word(12) > 1)
     }
 
     #[inline(always)]

@@ -53,6 +53,11 @@ pub const ACCESS_V6: &str = "ACCESS_V6";
 /// Per CPU, service id → [`crate::admission::Refusals`].
 pub const REFUSALS: &str = "REFUSALS";
 
+/// One [`crate::trace::Taps`]: what operators look for.
+pub const TAPS: &str = "TAPS";
+/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
+pub const SIGHTS: &str = "SIGHTS";
+
 /// Prefix VIPs of IPv4: prefix → the key of its services in [`SERVICES_V4`], but for port and protocol.
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
 /// Prefix VIPs of IPv6: prefix → the key of its services in [`SERVICES_V6`], but for port and protocol.
@@ -62,17 +67,15 @@ pub const QUIC_CONFIGS: &str = "QUIC_CONFIGS";
 /// Service and server ID ([`crate::quic::QuicServerKey`]) → owner.
 pub const QUIC_SERVERS: &str = "QUIC_SERVERS";
 
-/// One [`crate::trace::Taps`]: what operators look for.
-pub const TAPS: &str = "TAPS";
-/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
-pub const SIGHTS: &str = "SIGHTS";
-
 /// Per CPU, where a record is put together. Not in [`ALL`], as [`WORK`].
 pub const RECORD: &str = "RECORD";
 /// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
 pub const WORK: &str = "WORK";
 
-/// Every map above but [`RECORD`] and [`WORK`], in the order in which a reader meets them.
+/// Per CPU, what it has at hand of clock and services. Not in [`ALL`] for the same reason.
+pub const NEAR: &str = "NEAR";
+
+/// Every map above but [`RECORD`], [`WORK`] and [`NEAR`], in the order in which a reader meets them.
 pub const ALL: [&str; 32] = [
     SERVICES_V4,
     SERVICES_V6,
@@ -100,12 +103,12 @@ pub const ALL: [&str; 32] = [
     ACCESS_V4,
     ACCESS_V6,
     REFUSALS,
+    TAPS,
+    SIGHTS,
     PREFIXES_V4,
     PREFIXES_V6,
     QUIC_CONFIGS,
     QUIC_SERVERS,
-    TAPS,
-    SIGHTS,
 ];
 
 /// The XDP program: everything that comes off a wire.

@@ -71,6 +71,16 @@ pub trait Tables {
     fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry>;
     /// Exact match; the caller asks again with port 0.
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry>;
+    /// As `service_v4`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v4_at_hand(&self, _host: &Host, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.service_v4(key)
+    }
+    /// As `service_v6`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v6_at_hand(&self, _host: &Host, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.service_v6(key)
+    }
     /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4>;
     /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.

@@ -9,7 +9,7 @@ use lb_common::slot::Owner;
 use crate::tables::Maps;
 
 /// The maps, for questions that do not ask the routing table.
-const MAPS: Maps = Maps { ctx: core::ptr::null_mut(), check_mtu: false };
+const MAPS: Maps = Maps { ctx: core::ptr::null_mut(), check_mtu: false, hand: () };
 
 /// `limits::is_source_spent`.
 // SAFETY: no other symbol is called so.

@@ -82,6 +82,17 @@ impl<'a> Frame<'a> {
         }
         Some(first as *mut [u8; N])
     }
+
+    /// The same for a place that is known at compile time.
+    #[inline(always)]
+    fn place<const AT: usize, const N: usize>(&self) -> Option<*mut [u8; N]> {
+        let first = self.start + AT;
+        let last = if N == 1 { opaque(first + N) } else { first + N };
+        if last > self.end {
+            return None;
+        }
+        Some(first as *mut [u8; N])
+    }
 }
 
 impl Packet for Frame<'_> {
@@ -96,6 +107,46 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn holds(&self, end: usize) -> bool {
         self.start + end <= self.end
+    }
+
+    #[inline(always)]
+    fn words<const AT: usize, const N: usize>(&self) -> Option<[u64; N]> {
+        let first = self.start + AT;
+        if first + N * 8 > self.end {
+            return None;
+        }
+        let mut words = [0; N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: the frame has `N` words from `first` on, and frame memory is valid for the whole program run (kernel, XDP
+            // contract).
+            words[i] = u64::from_le(unsafe { word::load_8((first + i * 8) as *const u8) });
+            i += 1;
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn get<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        let from = self.place::<AT, N>()?;
+        let mut bytes = [0; N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: as in `load`.
+            i += unsafe { word::load(from.cast(), &mut bytes, i) };
+        }
+        Some(bytes)
+    }
+
+    #[inline(always)]
+    fn put<const AT: usize, const N: usize>(&mut self, new: [u8; N]) -> Option<()> {
+        let to = self.place::<AT, N>()?;
+        let mut i = 0;
+        while i < N {
+            // SAFETY: as in `store`.
+            i += unsafe { word::store(to.cast(), &new, i) };
+        }
+        Some(())
     }
 
     #[inline(always)]
@@ -120,6 +171,11 @@ impl Packet for Frame<'_> {
             i += unsafe { word::store(to.cast(), &new, i) };
         }
         Some(())
+    }
+
+    #[inline(always)]
+    fn begin_earlier<const BY: usize>(&mut self) -> Option<()> {
+        self.move_front(-i32::try_from(BY).ok()?)
     }
 
     #[inline(always)]

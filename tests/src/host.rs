@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use lb_common::admission::{AccessV4, AccessV6, Limits, Refusal, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
-use lb_common::decide::{Outcome, Work, ingress};
+use lb_common::decide::{Outcome, Work, at_a_glance, in_full};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE, SOURCE_BUCKETS};
@@ -68,6 +68,10 @@ pub struct Host {
     pub refusals: RefCell<HashMap<u16, Refusals>>,
     /// Counters per owner.
     pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
+    /// Whether the XDP program glances at packets before it looks at them in full, as it does.
+    pub glances: bool,
+    /// Packets that a glance was enough for.
+    pub glanced: Cell<u32>,
     cursors: RefCell<HashMap<u16, u32>>,
     asker: Cell<Asker>,
 }
@@ -105,6 +109,8 @@ impl Host {
             sources: vec![Cell::new(0); SOURCE_BUCKETS * FLOW_BUCKET_ENTRIES],
             refusals: RefCell::default(),
             counters: RefCell::default(),
+            glances: true,
+            glanced: Cell::default(),
             cursors: RefCell::default(),
             asker: Cell::new(Asker::Xdp),
         }
@@ -118,7 +124,9 @@ impl Host {
             return Ran { action: action::XDP_PASS, verdict: Some(Verdict::PassToTc), frame: frame.to_vec() };
         }
         let mut wire = Wire { bytes: frame.to_vec(), arrival: Arrival { ifindex, keeps_books: true } };
-        let out = ingress(&mut wire, &self, &mut Work::default());
+        let sent = if self.glances { at_a_glance(&mut wire, &self, &self.world.host) } else { None };
+        self.glanced.set(self.glanced.get() + u32::from(sent.is_some()));
+        let out = sent.map_or_else(|| in_full(&mut wire, &self, &mut Work::default()), Into::into);
         self.count(&out);
         let action = match out.verdict.fate() {
             Fate::Pass => action::XDP_PASS,
@@ -139,7 +147,7 @@ impl Host {
         let behind_xdp = self.is_local_interface(ifindex) == Some(false);
         let arrival = Arrival { ifindex, keeps_books: !behind_xdp };
         let mut buffer = Buffer(Wire { bytes: frame.to_vec(), arrival });
-        let out = ingress(&mut buffer, &self, &mut Work::default());
+        let out = in_full(&mut buffer, &self, &mut Work::default());
         let is_counted = !(behind_xdp && out.verdict.fate() == Fate::Pass);
         if is_counted {
             self.count(&out);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
@@ -27,7 +27,9 @@ use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{Sight, Taps};
 use lb_common::verdict::{VERDICTS, Verdict};
+use zerocopy::FromBytes;
 
 use crate::age::{older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::ground;
@@ -53,6 +55,8 @@ type RingMap = Array<MapData, [u32; RING_LEN]>;
 
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    /// Of the services.
+    generation: u32,
     /// CPU that every packet runs on.
     cpu: u32,
     rings: HashMap<u16, RingMap>,
@@ -130,6 +134,30 @@ impl Rig {
         let result = program.test_run(options)?;
         out.truncate(usize::try_from(result.data_size_out)?);
         Ok(Ran { action: result.return_value, verdict: kernel.moved()?, frame: out })
+    }
+
+    /// Opens these taps, closed before; what earlier ones have told is forgotten.
+    pub fn look(&mut self, taps: &Taps) -> Result<()> {
+        self.kernel().array::<Taps>(maps::TAPS)?.set(0, taps, 0)?;
+        let _forgotten = self.sights()?;
+        Ok(())
+    }
+
+    /// The taps as they are, with what they have lost.
+    pub fn taps(&mut self) -> Result<Taps> {
+        Ok(self.kernel().array::<Taps>(maps::TAPS)?.get(&0, 0)?)
+    }
+
+    /// What has been told since the last time, packet bytes after each record.
+    pub fn sights(&mut self) -> Result<Vec<(Sight, Vec<u8>)>> {
+        let map = self.kernel().ebpf.map_mut(maps::SIGHTS).context("no map SIGHTS")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut sights = Vec::new();
+        while let Some(record) = ring.next() {
+            let (sight, bytes) = Sight::read_from_prefix(&record).map_err(|e| anyhow!("a short record: {e}"))?;
+            sights.push((sight, bytes.to_vec()));
+        }
+        Ok(sights)
     }
 
     /// Counters of an owner.
@@ -251,7 +279,8 @@ impl Kernel {
         let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
         tc.load().context("the verifier refuses the TC program")?;
         let (owners, services) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { ebpf, cpu, rings: HashMap::new(), slots: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
+        let (rings, slots) = (HashMap::new(), HashMap::new());
+        Ok(Self { ebpf, generation: 0, cpu, rings, slots, verdicts: [0; VERDICTS], owners, services })
     }
 
     fn clear(&mut self) -> Result<()> {
@@ -334,7 +363,6 @@ impl Kernel {
     }
 
     fn fill(&mut self, world: &World) -> Result<()> {
-        self.array::<Host>(maps::HOST)?.set(0, world.host, 0)?;
         insert_all(self.hash(maps::SERVICES_V4)?, world.services_v4.iter())?;
         insert_all(self.hash(maps::SERVICES_V6)?, world.services_v6.iter())?;
         insert_all(self.hash(maps::VIPS)?, world.vips.iter())?;
@@ -371,6 +399,10 @@ impl Kernel {
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
+        // Services before the generation: what the kernel remembers of them is of an older one.
+        self.generation += 1;
+        let host = Host { generation: self.generation, ..world.host };
+        self.array::<Host>(maps::HOST)?.set(0, host, 0)?;
         self.owners.extend(world.backends.keys());
         self.services.extend(world.rings.keys());
         Ok(())

@@ -115,7 +115,7 @@ impl Default for World {
                 epoch_shift: 5,
                 cpus: 2,
                 route_from: 1,
-                zero: 0,
+                generation: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3211, 0x0f1e_2d3c_4b5a_6978, 0x1357_9bdf_0246_8ace],
             },
             services_v4: HashMap::new(),

@@ -30,7 +30,7 @@ use super::tables::{Endpoint, Tables};
 use super::{lookup, prefix};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
-const EPOCHS_PER_IDLE: u16 = 4;
+const EPOCHS_PER_IDLE: u16 = 8;
 
 /// Key of an address in the slow tables.
 pub fn address(ip: IpAddr) -> Address {
@@ -341,12 +341,12 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_fits_four_times_into_the_shortest_idle_timeout() {
+    fn an_epoch_fits_eight_times_into_the_shortest_idle_timeout() {
         let mut s = spec("web", &[1]);
         s.timeouts.idle = Duration::from_secs(60);
         let tables = desired(&ledger(s), Duration::from_secs(100));
         let idle = ticks(Duration::from_secs(60));
-        assert!(4 << tables.epoch_shift <= idle && 8 << tables.epoch_shift > idle);
+        assert!(8 << tables.epoch_shift <= idle && 16 << tables.epoch_shift > idle);
     }
 
     #[test]

@@ -170,6 +170,10 @@ pub enum Op {
     SetAccess(Source, u32),
     /// Removes one.
     RemoveAccess(Source),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
     /// Enters a prefix VIP: from here on packets for its addresses are ours.
     SetPrefix(Endpoint),
     /// Removes one.
@@ -180,8 +184,4 @@ pub enum Op {
     SetQuicServer(QuicServerKey, Owner),
     /// Removes it.
     RemoveQuicServer(QuicServerKey),
-    /// Opens a tap.
-    SetTap(u8, Tap),
-    /// Closes one.
-    ClearTap(u8),
 }

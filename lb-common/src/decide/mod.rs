@@ -4,6 +4,8 @@
 //! dropped under a name. The packet is changed only once it is certain that it leaves.
 
 mod work;
+mod glance;
+mod fast;
 mod select;
 pub mod limits;
 mod forward;
@@ -30,6 +32,7 @@ use crate::stats::Tally;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
+pub use fast::{Sent, at_a_glance};
 pub use fragment::FRAGMENT_TICKS;
 pub use snat::{SNAT_PAUSE_TICKS, forward_key};
 pub use work::{Sheet, Work};
@@ -104,15 +107,24 @@ enum Next {
 /// Decides what becomes of a packet, and changes it accordingly.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
+    match t.host().and_then(|host| at_a_glance(p, t, host)) {
+        Some(sent) => sent.into(),
+        None => in_full(p, t, work),
+    }
+}
+
+/// The same, by every question there is.
+#[inline(always)]
+pub fn in_full<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
     let mut out = Outcome::of(Verdict::PassNotIp);
-    ingress_into(p, t, work, &mut out);
+    in_full_into(p, t, work, &mut out);
     out
 }
 
-/// The same, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
+/// As `in_full`, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
 /// `PassNotIp`.
 #[inline(always)]
-pub fn ingress_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
+pub fn in_full_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
     match ethernet(p) {
         Some((ETHERTYPE_IPV4, l3)) => {
             work.v4.ip.l3 = l3;

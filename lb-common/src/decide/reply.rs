@@ -12,7 +12,7 @@ use crate::parse::Piece;
 use crate::reply::{REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use crate::slot::Owner;
 use crate::stats::Tally;
-use crate::table::{Lookup, find, is_first_in_epoch, is_fresh, update};
+use crate::table::{Lookup, find_here, is_first_in_epoch, is_fresh, update};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
@@ -186,7 +186,7 @@ fn server_said<T: Tables>(t: &T, host: &Host, q: &Question) -> Tally {
     if !last_words && !is_first_in_epoch(t, host, server_side, now) {
         return tally;
     }
-    let Some(found) = find(t, &q.what) else {
+    let Some(found) = find_here(t, &q.what) else {
         return tally;
     };
     let old = found.entry.state().unwrap_or(FlowState::Ended);

@@ -10,13 +10,14 @@ const LONG: usize = 400;
 const UNSAFE_ROOMS: [&str; 9] = [
     "lb-common/src/pod.rs",
     "lb-ebpf/src/tables.rs",
+    "lb-ebpf/src/near.rs",
     "lb-ebpf/src/atomic.rs",
     "lb-ebpf/src/packet.rs",
     "lb-ebpf/src/apart.rs",
     "lb-ebpf/src/word.rs",
     "lb-ebpf/src/exit.rs",
-    "lb-ebpf/src/bench/frame.rs",
     "lb-ebpf/src/tap.rs",
+    "lb-ebpf/src/bench/frame.rs",
     "lb-agent/src/edge/bpf/mmap.rs",
 ];
 
