@@ -26,7 +26,7 @@ impl Place {
     pub const fn of(key: FlowKey, epoch: u32, mask: u32) -> Self {
         let salted = (key.bucket as u64 | (key.tag as u64) << 32) ^ (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (salted ^ salted >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = ((mixed >> 32) * (mask as u64 + 1) >> 32) as u32;
+        let word = (((mixed >> 32) * (mask as u64 + 1)) >> 32) as u32;
         let flag = ((mixed >> 8 & 0xff_ffff) * FLAGS_PER_WORD as u64) >> 24;
         Self { word, stamp: (epoch as u64 & 0xff) << FLAGS_PER_WORD, flag: 1 << flag }
     }

@@ -12,6 +12,8 @@ pub const HOST_SNAT: u32 = 1 << 2;
 pub const HOST_LOCAL_INTERFACES: u32 = 1 << 3;
 /// Some interface that the XDP program is attached to is `INTERFACE_VETH`.
 pub const HOST_VETH_INTERFACES: u32 = 1 << 4;
+/// Some service is encapsulated: errors about outer packets may come back.
+pub const HOST_ENCAP: u32 = 1 << 5;
 /// Somebody looks at packets through a tap ([`crate::trace`]); `HOST_SLOW` is set too.
 pub const HOST_TRACE: u32 = 1 << 9;
 /// Some tap wants the packets themselves.

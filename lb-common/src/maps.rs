@@ -75,7 +75,10 @@ pub const WORK: &str = "WORK";
 /// Per CPU, what it has at hand of clock and services. Not in [`ALL`] for the same reason.
 pub const NEAR: &str = "NEAR";
 
-/// Every map above but [`RECORD`], [`WORK`] and [`NEAR`], in the order in which a reader meets them.
+/// Per CPU, how many ICMP errors it may still send ([`crate::rate::Tokens`]). Not in [`ALL`], for the same reason.
+pub const TOKENS: &str = "TOKENS";
+
+/// Every map above but [`RECORD`], [`WORK`], [`NEAR`] and [`TOKENS`], in the order in which a reader meets them.
 pub const ALL: [&str; 32] = [
     SERVICES_V4,
     SERVICES_V6,
@@ -110,6 +113,17 @@ pub const ALL: [&str; 32] = [
     QUIC_CONFIGS,
     QUIC_SERVERS,
 ];
+
+/// The XDP program of a backend's own decapsulation, in an object of its own.
+pub const PROGRAM_DECAP: &str = "weir_decap";
+/// Its maps: this host's addresses that outer packets go to.
+pub const DECAP_OWN: &str = "OWN";
+/// VIPs that inner packets go to.
+pub const DECAP_VIPS: &str = "INNER";
+/// Per CPU, packets by [`crate::decap::Decapped`].
+pub const DECAP_COUNTERS: &str = "DECAPPED";
+/// Its global: UDP port of gue, host order.
+pub const DECAP_GUE_PORT: &str = "GUE_PORT";
 
 /// The XDP program: everything that comes off a wire.
 pub const PROGRAM_INGRESS: &str = "weir_ingress";

@@ -175,6 +175,12 @@ pub trait Tables {
     fn claim_snat_reverse(&self, key: &SnatReverseKey, entry: &SnatReverseEntry) -> bool;
     /// Gives a claimed key back.
     fn release_snat_reverse(&self, key: &SnatReverseKey);
+    /// This CPU's bucket of ICMP errors that may still be sent ([`crate::rate::Tokens`]); `None`: none may.
+    fn tokens(&self) -> Option<u64> {
+        None
+    }
+    /// Writes it.
+    fn set_tokens(&self, _tokens: u64) {}
     /// A datagram in pieces.
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry>;
     /// Enters it; whether there was room.

@@ -155,6 +155,9 @@ pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static NEAR: PerCpuArray<NearRecord, 1> = PerCpuArray::new();
 
+/// How many ICMP errors each CPU may still send: written and read here alone.
+#[btf_map]
+pub(crate) static TOKENS: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
 #[btf_map]
 pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();

@@ -52,18 +52,27 @@ impl<'a> Frame<'a> {
         if returned == 0 { Some(()) } else { None }
     }
 
+    /// The first bytes of the frame, as many as an Ethernet header with two tags has. In parts: a longer array would be cleared
+    /// by a call of `memset`, whose stack there is no room for.
+    #[inline(always)]
+    fn link(&self) -> Option<([u8; 12], [u8; 8], [u8; 2])> {
+        Some((self.load::<12>(0)?, self.load::<8>(12)?, self.load::<2>(20)?))
+    }
+
     /// Writes back a link's header that ends at `l3`, which is 14, 18 or 22.
     #[inline(always)]
-    fn put_link(&mut self, l3: usize, link: &[u8; LONGEST_LINK]) -> Option<()> {
-        let b = link;
-        self.store::<12>(0, [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11]])?;
+    fn put_link(&mut self, l3: usize, link: ([u8; 12], [u8; 8], [u8; 2])) -> Option<()> {
+        let (macs, b, last) = link;
+        self.store::<12>(0, macs)?;
         if l3 == 14 {
-            return self.store::<2>(12, [b[12], b[13]]);
+            return self.store::<2>(12, [b[0], b[1]]);
         }
         if l3 == 18 {
-            return self.store::<6>(12, [b[12], b[13], b[14], b[15], b[16], b[17]]);
+            self.store::<4>(12, [b[0], b[1], b[2], b[3]])?;
+            return self.store::<2>(16, [b[4], b[5]]);
         }
-        self.store::<10>(12, [b[12], b[13], b[14], b[15], b[16], b[17], b[18], b[19], b[20], b[21]])
+        self.store::<8>(12, b)?;
+        self.store::<2>(20, last)
     }
 
     /// Pointer to `N` bytes at `at`, if the frame has them.
@@ -180,16 +189,16 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
-        let link = self.load::<LONGEST_LINK>(0)?;
+        let link = self.link()?;
         self.move_front(-i32::try_from(by).ok()?)?;
-        self.put_link(l3, &link)
+        self.put_link(l3, link)
     }
 
     #[inline(always)]
     fn take_away(&mut self, l3: usize, by: usize) -> Option<()> {
-        let link = self.load::<LONGEST_LINK>(0)?;
+        let link = self.link()?;
         self.move_front(i32::try_from(by).ok()?)?;
-        self.put_link(l3, &link)
+        self.put_link(l3, link)
     }
 
     #[inline(always)]
@@ -200,9 +209,6 @@ impl Packet for Frame<'_> {
         self.look_again(cut)
     }
 }
-
-/// An Ethernet header with two tags, bytes.
-const LONGEST_LINK: usize = 22;
 
 /// Offset fields of a checksum patch: the change covers the pseudo-header.
 const PSEUDO_HEADER: u64 = 1 << 4;

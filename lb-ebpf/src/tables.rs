@@ -35,7 +35,7 @@ use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
 use crate::maps::{
     ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS,
     LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS,
-    SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, VERDICTS, VIPS, WORK,
+    SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VERDICTS, VIPS, WORK,
 };
 use crate::near::Hand;
 use crate::{apart, atomic};
@@ -395,6 +395,20 @@ impl<H: Hand> Tables for Maps<H> {
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         // Somebody else may have been quicker; then there is nothing to do.
         let _removed = SNAT_REVERSE.remove(key);
+    }
+
+    #[inline(always)]
+    fn tokens(&self) -> Option<u64> {
+        // SAFETY: a per-CPU value, valid for the program run; nothing else on this CPU runs the program meanwhile.
+        TOKENS.get_ptr(0).map(|tokens| unsafe { tokens.read() })
+    }
+
+    #[inline(always)]
+    fn set_tokens(&self, left: u64) {
+        if let Some(tokens) = TOKENS.get_ptr_mut(0) {
+            // SAFETY: as in `tokens`.
+            unsafe { tokens.write(left) };
+        }
     }
 
     #[inline(always)]

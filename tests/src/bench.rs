@@ -100,6 +100,7 @@ impl Bench {
         let host = &self.host;
         host.flows.iter().for_each(|f| f.set(older_flow(f.get(), ticks)));
         host.epochs.iter().for_each(|word| word.set(0));
+        host.tokens.set(0);
         host.snat_forward.borrow_mut().values_mut().for_each(|e| *e = older_snat(*e, ticks));
         host.budgets.borrow_mut().values_mut().for_each(|until| *until = older_budget(*until, ticks));
         host.sources.iter().for_each(|entry| entry.set(older_source(entry.get(), ticks)));

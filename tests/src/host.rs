@@ -72,6 +72,8 @@ pub struct Host {
     pub glances: bool,
     /// Packets that a glance was enough for.
     pub glanced: Cell<u32>,
+    /// ICMP errors that may still be sent.
+    pub tokens: Cell<u64>,
     cursors: RefCell<HashMap<u16, u32>>,
     asker: Cell<Asker>,
 }
@@ -111,6 +113,7 @@ impl Host {
             counters: RefCell::default(),
             glances: true,
             glanced: Cell::default(),
+            tokens: Cell::new(0),
             cursors: RefCell::default(),
             asker: Cell::new(Asker::Xdp),
         }
@@ -216,19 +219,11 @@ impl<'a> Tables for &'a Host {
     }
 
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        let holds = |p: &&EndpointV4| {
-            let differ = u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v4.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v4(addr)
     }
 
     fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
-        let holds = |p: &&EndpointV6| {
-            let differ = u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v6.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v6(addr)
     }
 
     fn quic_config(&self, service: u16) -> QuicConfig {
@@ -393,6 +388,14 @@ impl<'a> Tables for &'a Host {
 
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         let _old = self.snat_reverse.borrow_mut().remove(key);
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens.get())
+    }
+
+    fn set_tokens(&self, tokens: u64) {
+        self.tokens.set(tokens);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {

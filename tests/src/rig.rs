@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
@@ -19,7 +18,6 @@ use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{MAX_OWNERS, RING_LEN, SOURCE_BUCKETS};
 use lb_common::maps;
-use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -54,7 +52,7 @@ pub struct Rig {
 type RingMap = Array<MapData, [u32; RING_LEN]>;
 
 pub(crate) struct Kernel {
-    ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
     /// Of the services.
     generation: u32,
     /// CPU that every packet runs on.
@@ -256,6 +254,7 @@ impl Rig {
         for (key, entry) in entries(&fragments)? {
             fragments.insert(key, older_fragment(entry, ticks), 0)?;
         }
+        kernel.clear_tokens()?;
         kernel.clear_epochs()
     }
 }
@@ -296,6 +295,7 @@ impl Kernel {
             self.set_source(place, 0)?;
         }
         self.clear_epochs()?;
+        self.clear_tokens()?;
         self.verdicts = self.verdicts_now()?;
         Ok(())
     }
@@ -309,9 +309,7 @@ impl Kernel {
         clear(self.hash::<EndpointV4, ReplyEntry>(maps::REPLIES_V4)?)?;
         clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
         clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
-        clear_trie(self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?)?;
-        clear_trie(self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?)?;
-        clear(self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?)?;
+        self.clear_lookup()?;
         clear_trie(self.trie::<AccessV4, u32>(maps::ACCESS_V4)?)?;
         clear_trie(self.trie::<AccessV6, u32>(maps::ACCESS_V6)?)?;
         let owners: Vec<Owner> = std::mem::take(&mut self.owners).into_iter().collect();
@@ -343,7 +341,6 @@ impl Kernel {
             let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
             let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(*service), 0)?.len()])?;
             cursors.set(u32::from(*service), zero, 0)?;
-            self.array(maps::QUIC_CONFIGS)?.set(u32::from(*service), QuicConfig::default(), 0)?;
             self.array(maps::LIMITS)?.set(u32::from(*service), Limits::default(), 0)?;
             self.array(maps::BUDGETS)?.set(u32::from(*service), 0_u64, 0)?;
             let map = self.ebpf.map_mut(maps::REFUSALS).context("no map REFUSALS")?;
@@ -352,6 +349,13 @@ impl Kernel {
             refusals.set(u32::from(*service), PerCpuValues::try_from(vec![Refusals::default(); cpus])?, 0)?;
         }
         Ok(())
+    }
+
+    fn clear_tokens(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
+        let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
+        let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;
+        Ok(tokens.set(0, zero, 0)?)
     }
 
     fn clear_epochs(&mut self) -> Result<()> {
@@ -370,20 +374,7 @@ impl Kernel {
         insert_all(self.hash(maps::REPLIES_V4)?, world.replies_v4.iter())?;
         insert_all(self.hash(maps::REPLIES_V6)?, world.replies_v6.iter())?;
         insert_all(self.hash::<Address, u32>(maps::LOCALS)?, world.locals.iter().map(|a| (a, &1)))?;
-        let mut prefixes = self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?;
-        for prefix in &world.prefixes_v4 {
-            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
-        }
-        let mut prefixes = self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?;
-        for prefix in &world.prefixes_v6 {
-            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
-        }
-        for (service, config) in &world.quic {
-            self.array::<QuicConfig>(maps::QUIC_CONFIGS)?.set(u32::from(*service), *config, 0)?;
-        }
-        for (key, owner) in &world.quic_servers {
-            self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?.insert(key, u32::from(*owner), 0)?;
-        }
+        self.fill_lookup(world)?;
         for (owner, backend) in &world.backends {
             self.array::<BackendEntry>(maps::BACKENDS)?.set(u32::from(*owner), *backend, 0)?;
         }
@@ -487,11 +478,6 @@ impl Kernel {
         Array::try_from(map).with_context(|| format!("map {name}"))
     }
 
-    fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, V>> {
-        let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
-        LpmTrie::try_from(map).with_context(|| format!("map {name}"))
-    }
-
     pub(crate) fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<BpfHashMap<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         BpfHashMap::try_from(map).with_context(|| format!("map {name}"))
@@ -519,15 +505,7 @@ where
     map.iter().map(|entry| Ok(entry?)).collect()
 }
 
-fn clear_trie<K: Pod, V: Pod>(mut map: LpmTrie<&mut MapData, K, V>) -> Result<()> {
-    let keys: Vec<Key<K>> = map.keys().collect::<std::result::Result<_, _>>()?;
-    for key in keys {
-        map.remove(&key)?;
-    }
-    Ok(())
-}
-
-fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
+pub(crate) fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
     let keys = map.keys().collect::<std::result::Result<Vec<K>, _>>()?;
     for key in keys {
         map.remove(&key)?;

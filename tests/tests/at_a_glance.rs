@@ -11,11 +11,11 @@ use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE};
 use lb_common::host::HOST_SLOW;
 use lb_common::service::{SERVICE_SLOW, ServiceEntry};
 use lb_common::slot::Slot;
+use weir_tests::age::{older_flow, older_snat};
 use weir_tests::everything::everything;
 use weir_tests::generate::{Generator, Hook};
 use weir_tests::host::Host;
 use weir_tests::packet::{Flags, read, tcp};
-use weir_tests::rig::{older_flow, older_snat};
 use weir_tests::world::{WIRE, World, at, service_entry};
 
 const PACKETS: u32 = 60_000;

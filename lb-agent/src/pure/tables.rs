@@ -13,6 +13,8 @@ use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+
+use super::prefix;
 use lb_common::trace::Tap;
 
 /// Service id: index of the service's ring, schedule and cursor.
@@ -109,6 +111,17 @@ pub struct Tables {
     pub access: BTreeMap<Source, u32>,
     /// What operators look for, by number; `lost` is the packet path's and always 0 here.
     pub taps: BTreeMap<u8, Tap>,
+}
+
+impl Tables {
+    /// The longest prefix VIP that holds an address.
+    pub fn longest_prefix(&self, address: IpAddr) -> Option<&Endpoint> {
+        let network = |p: &Endpoint| match p {
+            Endpoint::V4(e) => (IpAddr::from(e.addr), e.zero),
+            Endpoint::V6(e) => (IpAddr::from(e.addr), e.zero),
+        };
+        self.prefixes.iter().filter(|p| prefix::holds(network(p), address)).max_by_key(|p| network(p).1)
+    }
 }
 
 /// What the maps contain, read back.

@@ -5,7 +5,7 @@
 //! Everything is in the caller's code and nothing lies in memory on the way: no call, no stack, no `Work`.
 
 use super::Outcome;
-use super::encap::{IPV4_LEN, IPV6_LEN, Inner, UDP_LEN, outer_udp, outer_v4, outer_v6};
+use super::encap::{IPV4_LEN, IPV6_LEN, Inner, UDP_LEN, outer_udp, outer_v4, outer_v6, source};
 use super::glance::{ACK, FIN, Glance, L3, PSH, Plain, RST, SYN};
 use crate::backend::{BACKEND_ON_LINK, BACKEND_REACHABLE, BACKEND_VIA_TC, BackendEntry};
 use crate::family::{V4, V6};
@@ -215,9 +215,8 @@ fn outside_v4<P: Packet>(p: &mut P, b: &BackendEntry, is_gue: bool, inner: &Inne
 #[inline(always)]
 fn outside_v6<P: Packet>(p: &mut P, b: &BackendEntry, is_gue: bool, inner: &Inner) -> Option<()> {
     p.put::<{ L3 - 2 }, 2>(ETHERTYPE_IPV6.to_be_bytes())?;
-    let (head, src) = outer_v6(b, is_gue, inner);
-    p.put::<{ L3 }, 8>(head)?;
-    p.put::<{ L3 + 8 }, 16>(src)?;
+    p.put::<{ L3 }, 8>(outer_v6(is_gue, inner))?;
+    p.put::<{ L3 + 8 }, 16>(source(b, inner.entropy).0)?;
     p.put::<{ L3 + 24 }, 16>(b.addr.0)
 }
 

@@ -58,24 +58,24 @@ pub(super) trait Plain: Family {
 impl Plain for V4 {
     #[inline(always)]
     fn glance<P: Packet>(p: &P, start: [u64; 2]) -> Option<Glance<[u8; 4]>> {
-        let [a, b] = start.map(u64::to_le_bytes);
-        let [c, d, e] = p.words::<{ L3 + 12 }, 3>()?.map(u64::to_le_bytes);
-        let len = u16::from_be_bytes([a[4], a[5]]);
+        let [first, second] = start.map(u64::to_le_bytes);
+        let [ends, ports, tcp] = p.words::<{ L3 + 12 }, 3>()?.map(u64::to_le_bytes);
+        let len = u16::from_be_bytes([first[4], first[5]]);
         // More fragments, or an offset.
-        if b[0] & 0x3f != 0 || b[1] != 0 || len < 20 || !p.holds(L3 + usize::from(len)) {
+        if second[0] & 0x3f != 0 || second[1] != 0 || len < 20 || !p.holds(L3 + usize::from(len)) {
             return None;
         }
-        let flags = flags(b[3], usize::from(len) - 20, (e[4], e[5]), [d[4], d[5]])?;
+        let flags = flags(second[3], usize::from(len) - 20, (tcp[4], tcp[5]), [ports[4], ports[5]])?;
         Some(Glance {
-            src: [c[0], c[1], c[2], c[3]],
-            dst: [c[4], c[5], c[6], c[7]],
-            src_port: [d[0], d[1]],
-            dst_port: [d[2], d[3]],
-            protocol: b[3],
-            ttl: b[2],
+            src: [ends[0], ends[1], ends[2], ends[3]],
+            dst: [ends[4], ends[5], ends[6], ends[7]],
+            src_port: [ports[0], ports[1]],
+            dst_port: [ports[2], ports[3]],
+            protocol: second[3],
+            ttl: second[2],
             len,
-            class: a[3],
-            has_options: e[4] >> 4 != 5,
+            class: first[3],
+            has_options: tcp[4] >> 4 != 5,
             flags,
         })
     }
@@ -113,24 +113,24 @@ impl Plain for V4 {
 impl Plain for V6 {
     #[inline(always)]
     fn glance<P: Packet>(p: &P, start: [u64; 2]) -> Option<Glance<[u8; 16]>> {
-        let [a, b] = start.map(u64::to_le_bytes);
-        let [s0, s1, d0, d1, t, u] = p.words::<{ L3 + 8 }, 6>()?;
-        let (t, u) = (t.to_le_bytes(), u.to_le_bytes());
-        let room = usize::from(u16::from_be_bytes([a[6], a[7]]));
+        let [first, second] = start.map(u64::to_le_bytes);
+        let [src_high, src_low, dst_high, dst_low, ports, tcp] = p.words::<{ L3 + 8 }, 6>()?;
+        let (ports, tcp) = (ports.to_le_bytes(), tcp.to_le_bytes());
+        let room = usize::from(u16::from_be_bytes([first[6], first[7]]));
         if !p.holds(L3 + 40 + room) {
             return None;
         }
-        let flags = flags(b[0], room, (u[4], u[5]), [t[4], t[5]])?;
+        let flags = flags(second[0], room, (tcp[4], tcp[5]), [ports[4], ports[5]])?;
         Some(Glance {
-            src: both(s0, s1),
-            dst: both(d0, d1),
-            src_port: [t[0], t[1]],
-            dst_port: [t[2], t[3]],
-            protocol: b[0],
-            ttl: b[1],
-            len: u16::from_be_bytes([a[6], a[7]]).checked_add(40)?,
-            class: a[2] << 4 | a[3] >> 4,
-            has_options: u[4] >> 4 != 5,
+            src: both(src_high, src_low),
+            dst: both(dst_high, dst_low),
+            src_port: [ports[0], ports[1]],
+            dst_port: [ports[2], ports[3]],
+            protocol: second[0],
+            ttl: second[1],
+            len: u16::from_be_bytes([first[6], first[7]]).checked_add(40)?,
+            class: first[2] << 4 | first[3] >> 4,
+            has_options: tcp[4] >> 4 != 5,
             flags,
         })
     }
