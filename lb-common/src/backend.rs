@@ -45,8 +45,8 @@ pub struct BackendEntry {
     pub weight: u16,
     /// Largest IP packet the way out takes, bytes.
     pub mtu: u16,
-    /// Always zero.
-    pub zero2: u32,
+    /// Most flows at once, of a service that is `SERVICE_CAPPED`; 0: no limit.
+    pub max_flows: u32,
 }
 
 impl BackendEntry {
@@ -93,6 +93,7 @@ const _: () = assert!(core::mem::offset_of!(BackendEntry, addr) == 16);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, ifindex) == 32);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, snat_addr) == 40);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, weight) == 56);
+const _: () = assert!(core::mem::offset_of!(BackendEntry, max_flows) == 60);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! The two address families behind one trait, so that every rule is written once and compiled for both.
 
+use crate::admission::{AccessV4, AccessV6, Limits};
 use crate::csum::{Change, fold};
 use crate::decide::{Sheet, Work};
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
@@ -86,6 +87,10 @@ pub trait Family {
         service: u16,
         by_source: bool,
     ) -> FlowKey;
+    /// What a service's access list says of a source; `None`: nothing.
+    fn access<T: Tables>(t: &T, service: u16, src: &Self::Addr) -> Option<u32>;
+    /// Key of the budget that new flows from an address are charged to.
+    fn source_key(seed: &Seed, src: &Self::Addr, service: u16, limits: &Limits) -> FlowKey;
     /// Whether one host alone can have the address: neither a group's nor everybody's nor nobody's nor loopback (RFC 1122,
     /// section 3.2.1.3; RFC 4291, section 2.4).
     fn is_unicast(addr: &Self::Addr) -> bool;
@@ -258,6 +263,19 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn access<T: Tables>(t: &T, service: u16, src: &[u8; 4]) -> Option<u32> {
+        t.access_v4(&AccessV4 { service: u32::from(service).to_be_bytes(), addr: *src })
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+    fn source_key(seed: &Seed, src: &[u8; 4], service: u16, limits: &Limits) -> FlowKey {
+        let beyond = (u64::from(u32::MAX) >> (limits.prefix_v4 & 63)) as u32;
+        let source = u32::from_be_bytes(*src) & !beyond;
+        flow_v4(seed, source.to_be_bytes(), [0; 2], [0; 2], service, false)
+    }
+
+    #[inline(always)]
     fn is_unicast(addr: &[u8; 4]) -> bool {
         !matches!(addr[0], 0 | 127 | 224..)
     }
@@ -414,6 +432,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn access<T: Tables>(t: &T, service: u16, src: &[u8; 16]) -> Option<u32> {
+        t.access_v6(&AccessV6 { service: u32::from(service).to_be_bytes(), addr: *src })
+    }
+
+    #[inline(always)]
+    fn source_key(seed: &Seed, src: &[u8; 16], service: u16, limits: &Limits) -> FlowKey {
+        let bits = u32::from(limits.prefix_v6);
+        let [upper, lower] = halves(src);
+        let upper = upper & leading(bits.min(64));
+        let lower = lower & leading(bits.saturating_sub(64).min(64));
+        flow_v6(seed, &joined(upper, lower), [0; 2], [0; 2], service, false)
+    }
+
+    #[inline(always)]
     fn is_unicast(addr: &[u8; 16]) -> bool {
         // Word by word: an array to compare with would lie on the stack, of which BPF has little.
         let word = |at: usize| u32::from_be_bytes([addr[at], addr[at + 1], addr[at + 2], addr[at + 3]]);
@@ -439,9 +471,50 @@ impl Family for V6 {
     }
 }
 
+#[inline(always)]
+const fn halves(a: &[u8; 16]) -> [u64; 2] {
+    [
+        u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    ]
+}
+
+#[inline(always)]
+const fn joined(upper: u64, lower: u64) -> [u8; 16] {
+    let (u, l) = (upper.to_be_bytes(), lower.to_be_bytes());
+    [u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], l[0], l[1], l[2], l[3], l[4], l[5], l[6], l[7]]
+}
+
+/// The first `bits` of 64.
+#[inline(always)]
+const fn leading(bits: u32) -> u64 {
+    if bits == 0 { 0 } else { u64::MAX << (64 - bits & 63) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SEED: Seed = [1, 2, 3, 5];
+
+    #[test]
+    fn addresses_of_one_prefix_are_one_source() {
+        let limits = |v4, v6| Limits::per_second(1, 1, v4, v6);
+        let v4 = |addr: [u8; 4], bits| V4::source_key(&SEED, &addr, 7, &limits(bits, 0));
+        assert_eq!(v4([10, 0, 0, 1], 24), v4([10, 0, 0, 254], 24));
+        assert_ne!(v4([10, 0, 0, 1], 24), v4([10, 0, 1, 1], 24));
+        assert_ne!(v4([10, 0, 0, 1], 32), v4([10, 0, 0, 2], 32));
+        let v6 = |at: usize, bits| {
+            let mut addr = [0x20; 16];
+            addr[at] = 0xff;
+            V6::source_key(&SEED, &addr, 7, &limits(0, bits))
+        };
+        assert_eq!(v6(8, 64), v6(15, 64));
+        assert_ne!(v6(7, 64), v6(15, 64));
+        assert_ne!(v6(8, 72), v6(15, 72));
+        assert_ne!(v6(14, 128), v6(15, 128));
+        assert_ne!(V4::source_key(&SEED, &[10, 0, 0, 1], 8, &limits(24, 0)), v4([10, 0, 0, 1], 24));
+    }
 
     #[test]
     fn unicast_is_what_one_host_alone_can_have() {

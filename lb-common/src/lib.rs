@@ -18,6 +18,7 @@ pub mod clock;
 pub mod flow;
 pub mod epoch;
 pub mod schedule;
+pub mod admission;
 pub mod reply;
 pub mod quic;
 pub mod host;

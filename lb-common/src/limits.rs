@@ -25,6 +25,17 @@ pub const MAX_FRAGMENTS: usize = 8_192;
 /// Room for `snat` mappings on one host.
 pub const MAX_SNAT_FLOWS: usize = 262_144;
 
+/// Buckets of the table of sources with a budget, eight sources each: 1 MiB. Where more than eight of a bucket are busy at once,
+/// the one that has spent least begins anew: no source is ever limited for another's sake.
+pub const SOURCE_BUCKETS: usize = 16_384;
+
+/// Most prefixes of all access lists of one host, per family.
+pub const MAX_ACCESS_RULES: usize = 65_536;
+
+/// Turns that are looked at for a backend with a place. A pool of as many is searched through; of a larger one, 32 that follow each
+/// other, others with every SYN.
+pub const PLACE_TURNS: u32 = 32;
+
 /// Most host addresses, VIPs and interfaces the kernel side knows.
 pub const MAX_ADDRESSES: usize = 4_096;
 
@@ -33,4 +44,5 @@ pub const MAX_PREFIXES: usize = 1_024;
 
 const _: () = assert!(RING_SIZE < 1 << 17, "slot numbers are computed from a 32-bit tag");
 const _: () = assert!(MAX_OWNERS == 1 << 15, "owners are 15 bits in a slot");
+const _: () = assert!(SOURCE_BUCKETS.is_power_of_two());
 const _: () = assert!(MAX_SERVICES <= 1 << 16, "service ids are 16 bits");

@@ -12,7 +12,7 @@ pub const BACKENDS: &str = "BACKENDS";
 pub const SCHEDULES: &str = "SCHEDULES";
 /// Per CPU, service id → turns taken (round_robin).
 pub const CURSORS: &str = "CURSORS";
-/// Owner → flows it has now, for least_conn; corrected by every sweep.
+/// Owner → flows it has now, for least_conn and backends with a most number of flows; corrected by every sweep.
 pub const LOADS: &str = "LOADS";
 /// The flow table: bucket → [`crate::flow::FlowBucket`].
 pub const FLOWS: &str = "FLOWS";
@@ -40,6 +40,18 @@ pub const SNAT_FORWARD: &str = "SNAT_FORWARD";
 pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
+/// Service id → [`crate::admission::Limits`].
+pub const LIMITS: &str = "LIMITS";
+/// Service id → until when its budget of new flows is spent, ns of `CLOCK_MONOTONIC`.
+pub const BUDGETS: &str = "BUDGETS";
+/// Budgets of sources: bucket → eight [`crate::admission::SourceEntry`].
+pub const SOURCES: &str = "SOURCES";
+/// Access lists: [`crate::admission::AccessV4`] → `ACCESS_*`, by the longest prefix.
+pub const ACCESS_V4: &str = "ACCESS_V4";
+/// Access lists: [`crate::admission::AccessV6`] → `ACCESS_*`, by the longest prefix.
+pub const ACCESS_V6: &str = "ACCESS_V6";
+/// Per CPU, service id → [`crate::admission::Refusals`].
+pub const REFUSALS: &str = "REFUSALS";
 
 /// One [`crate::trace::Taps`]: what operators look for.
 pub const TAPS: &str = "TAPS";
@@ -67,7 +79,7 @@ pub const NEAR: &str = "NEAR";
 pub const TOKENS: &str = "TOKENS";
 
 /// Every map above but [`RECORD`], [`WORK`], [`NEAR`] and [`TOKENS`], in the order in which a reader meets them.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 32] = [
     SERVICES_V4,
     SERVICES_V6,
     RINGS,
@@ -88,6 +100,12 @@ pub const ALL: [&str; 26] = [
     SNAT_FORWARD,
     SNAT_REVERSE,
     FRAGMENTS,
+    LIMITS,
+    BUDGETS,
+    SOURCES,
+    ACCESS_V4,
+    ACCESS_V6,
+    REFUSALS,
     TAPS,
     SIGHTS,
     PREFIXES_V4,

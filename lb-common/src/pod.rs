@@ -1,5 +1,6 @@
 //! [unsafe room 1] `aya::Pod` for every type that lies in a map. Host side only.
 
+use crate::admission::{AccessV4, AccessV6, Limits, Refusals};
 use crate::backend::BackendEntry;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::host::{Host, InterfaceEntry, VipEntry};
@@ -28,6 +29,8 @@ macro_rules! pod {
 }
 
 pod!(
+    AccessV4,
+    AccessV6,
     Address,
     BackendEntry,
     EndpointV4,
@@ -36,7 +39,9 @@ pod!(
     FragmentKey,
     Host,
     InterfaceEntry,
+    Limits,
     OwnerCounters,
+    Refusals,
     QuicConfig,
     QuicServerKey,
     ReplyEntry,

@@ -8,7 +8,7 @@ use crate::endpoint::Address;
 pub const REPLY_SLOT_BY_SOURCE: u8 = 1 << 0;
 /// The service's flows are tracked in full: a FIN or RST of the server is an event.
 pub const REPLY_TRACKED: u8 = 1 << 1;
-/// The service is least_conn: the end of a flow lowers its owner's load.
+/// The service counts loads: the end of a flow lowers its owner's load.
 pub const REPLY_COUNTS_LOAD: u8 = 1 << 2;
 
 /// The VIP is one address of a prefix: the flow's key has it ([`crate::hash::to_vip_v4`]).

@@ -39,6 +39,13 @@ pub const SERVICE_QUIC: u8 = 1 << 5;
 /// Packets of this service always take the full path: whoever adds a question that the fast one does not ask sets it.
 pub const SERVICE_SLOW: u8 = 1 << 7;
 
+/// The service has an access list: every packet's source is looked up in it.
+pub const SERVICE_ACCESS: u8 = 1 << 2;
+/// The service's new flows are limited by a rate ([`crate::admission::Limits`]); with `full` alone, which knows a new flow.
+pub const SERVICE_LIMITED: u8 = 1 << 3;
+/// Some backend of the service has a most number of flows (`full` alone). The owner of a new flow need not be the ring's then.
+pub const SERVICE_CAPPED: u8 = 1 << 6;
+
 /// One service as the packet path sees it. Times are in ticks ([`crate::clock`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -69,7 +76,13 @@ impl ServiceEntry {
     /// Whether the owner of a new flow need not be the ring's, so that every packet looks its flow up.
     #[inline(always)]
     pub const fn owner_is_in_table(&self) -> bool {
-        self.select >= SELECT_ROUND_ROBIN
+        self.select >= SELECT_ROUND_ROBIN || self.flags & SERVICE_CAPPED != 0
+    }
+
+    /// Whether the flows of its owners are counted in `LOADS`.
+    #[inline(always)]
+    pub const fn counts_load(&self) -> bool {
+        self.select == SELECT_LEAST_CONN || self.flags & SERVICE_CAPPED != 0
     }
 
     /// Whether packets are encapsulated.

@@ -1,8 +1,11 @@
 //! How the decision core reads and writes tables. The kernel implements it over maps, the host over plain memory.
 
+use crate::admission::{AccessV4, AccessV6, Limits, Refusal};
 use crate::backend::BackendEntry;
 use crate::clock::Ticks;
+use crate::decide::limits;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
+use crate::flow::FlowKey;
 use crate::host::{Host, InterfaceEntry, VipEntry};
 use crate::quic::{QuicConfig, QuicServerKey};
 use crate::reply::{
@@ -92,10 +95,54 @@ pub trait Tables {
     fn backend(&self, owner: Owner) -> Option<&BackendEntry>;
     /// Takes the next turn of a round_robin service; `NOBODY` where the schedule is empty.
     fn turn(&self, service: u16) -> Owner;
-    /// Flows of an owner, for least_conn.
+    /// Turns there are in a service's schedule.
+    fn turns(&self, service: u16) -> u32;
+    /// A turn of a service's schedule, `n < turns`; `NOBODY` where there is none. Nobody's turn is taken.
+    fn nth_turn(&self, service: u16, n: u32) -> Owner;
+    /// Flows of an owner, where its service counts them.
     fn load(&self, owner: Owner) -> u64;
     /// Adds to the flows of an owner.
     fn add_load(&self, owner: Owner, delta: i64);
+    /// Adds one to the flows of an owner unless there are `most` already; whether it did. Exact with any number of CPUs.
+    fn take_place(&self, owner: Owner, most: u32) -> bool;
+    /// A service's limits.
+    fn limits(&self, service: u16) -> Option<&Limits>;
+    /// Until when a service's budget is spent, ns.
+    fn budget(&self, service: u16) -> u64;
+    /// Replaces that if it is still `old`; whether it was.
+    fn exchange_budget(&self, service: u16, old: u64, new: u64) -> bool;
+    /// A bucket of sources' budgets, `index < SOURCE_BUCKETS`.
+    fn source_bucket(&self, index: u32) -> Option<Self::Bucket>;
+    /// What a service's access list says of a source, by the longest prefix; `None`: nothing.
+    fn access_v4(&self, key: &AccessV4) -> Option<u32>;
+    /// As `access_v4`.
+    fn access_v6(&self, key: &AccessV6) -> Option<u32>;
+    /// [`limits::is_source_spent`], wherever it is answered.
+    #[inline(always)]
+    fn is_source_spent(&self, service: u16, source: FlowKey) -> bool
+    where
+        Self: Sized,
+    {
+        limits::is_source_spent(self, service, source)
+    }
+    /// [`limits::is_budget_spent`], wherever it is answered.
+    #[inline(always)]
+    fn is_budget_spent(&self, service: u16) -> bool
+    where
+        Self: Sized,
+    {
+        limits::is_budget_spent(self, service)
+    }
+    /// [`limits::place`], wherever it is answered.
+    #[inline(always)]
+    fn place(&self, service: u16, first: Owner, draw: u32) -> Owner
+    where
+        Self: Sized,
+    {
+        limits::place(self, service, first, draw)
+    }
+    /// Counts what a service's limits have refused.
+    fn count_refusal(&self, service: u16, what: Refusal);
     /// A bucket of the flow table, `index <= host.flow_mask`.
     fn bucket(&self, index: u32) -> Option<Self::Bucket>;
     /// Reads a word of the epoch bitmap, `index <= host.epoch_mask`.
@@ -104,6 +151,8 @@ pub trait Tables {
     fn set_epoch_word(&self, index: u32, word: u64);
     /// Coarse `CLOCK_MONOTONIC`.
     fn now(&self) -> Ticks;
+    /// The same in ns, as exact as the kernel's timer tick (1 to 10 ms).
+    fn now_ns(&self) -> u64;
     /// Notes that a flow of this owner was pushed out of the table.
     fn count_evicted(&self, owner: Owner);
     /// Whether an address is a VIP (or a nat backend: see the entry's flags).

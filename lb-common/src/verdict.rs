@@ -92,6 +92,12 @@ verdicts! {
     DropNoRoom = 23, "drop_no_room", Drop;
     /// Too large for the way to the backend, and its sender has been told so.
     SendTooBig = 24, "send_too_big", Send;
+    /// The service's access list denies the source.
+    DropDenied = 25, "drop_denied", Drop;
+    /// A new flow of a source that has opened too many; or beyond the budget of a service whose backends are capped.
+    DropRateLimited = 26, "drop_rate_limited", Drop;
+    /// A new flow, and no backend may have one more.
+    DropBackendFull = 27, "drop_backend_full", Drop;
 }
 
 const _: () = assert!(Verdict::ALL.len() <= VERDICTS);

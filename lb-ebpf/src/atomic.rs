@@ -43,6 +43,28 @@ pub(crate) unsafe fn add(place: *mut u64, delta: u64) {
     }
 }
 
+/// Adds to `*place`, modulo 2^64; what it was before. LLVM 22 forgets that of a relaxed addition: it makes the instruction that
+/// returns nothing, and goes on with the operand.
+///
+/// # Safety
+/// As for `compare_exchange`.
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(place: *mut u64, delta: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering, atomic_xadd};
+        // SAFETY: the caller's promise.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(place, delta) }
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: the caller's promise.
+        let place = unsafe { AtomicU64::from_ptr(place) };
+        place.fetch_add(delta, Ordering::SeqCst)
+    }
+}
+
 /// The same value, of which the compiler knows nothing: a bounds check after it stays, for the verifier to see.
 #[inline(always)]
 pub(crate) fn opaque(mut value: usize) -> usize {

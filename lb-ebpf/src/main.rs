@@ -15,6 +15,7 @@
 
 mod maps;
 mod tables;
+mod apart;
 mod near;
 mod atomic;
 mod word;

@@ -8,12 +8,16 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::limits::{
+    MAX_ACCESS_RULES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS,
+    SOURCE_BUCKETS,
+};
 use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
@@ -109,6 +113,31 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 /// Written here, swept by the agent. Full: `drop_fragment_table_full`.
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
+
+/// Written by the agent, read for new flows of services with limits.
+#[btf_map]
+pub(crate) static LIMITS: Array<Limits, MAX_SERVICES, MMAPABLE> = Array::new();
+
+/// Changed here alone, by compare-exchange, for new flows of services with a budget; one that is spent is only read.
+#[btf_map]
+pub(crate) static BUDGETS: Array<u64, MAX_SERVICES, MMAPABLE> = Array::new();
+
+/// Changed here alone, by compare-exchange, for new flows of services that limit sources. Full buckets: see
+/// `lb_common::limits::SOURCE_BUCKETS`.
+#[btf_map]
+pub(crate) static SOURCES: Array<FlowBucket, SOURCE_BUCKETS, MMAPABLE> = Array::new();
+
+/// Written by the agent, read on every packet of services with an access list. Full: the agent refuses the prefix.
+#[btf_map]
+pub(crate) static ACCESS_V4: LpmTrie<AccessV4, u32, MAX_ACCESS_RULES> = LpmTrie::new();
+
+/// Written by the agent, read on every packet of services with an access list. Full: the agent refuses the prefix.
+#[btf_map]
+pub(crate) static ACCESS_V6: LpmTrie<AccessV6, u32, MAX_ACCESS_RULES> = LpmTrie::new();
+
+/// Written here by each CPU, read by the agent.
+#[btf_map]
+pub(crate) static REFUSALS: PerCpuArray<Refusals, MAX_SERVICES> = PerCpuArray::new();
 
 /// Written by the agent, but for the counts of what was lost; read on every packet while somebody looks.
 #[btf_map]

@@ -14,12 +14,13 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use lb_common::admission::{ACCESS_SERVICE_BITS, AccessV4, AccessV6, Limits, Refusal};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
 use lb_common::decide::{Outcome, Sent, Work};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::flow::FlowBucket;
+use lb_common::flow::{FlowBucket, FlowKey};
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, SCHEDULE_TURNS};
 use lb_common::quic::{QuicConfig, QuicServerKey};
@@ -31,13 +32,13 @@ use lb_common::slot::{NOBODY, Owner, Slot};
 use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
 use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
 
-use crate::atomic;
 use crate::maps::{
-    BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6,
-    QUIC_CONFIGS, QUIC_SERVERS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD,
-    SNAT_REVERSE, TOKENS, VERDICTS, VIPS, WORK,
+    ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS,
+    LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS,
+    SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VERDICTS, VIPS, WORK,
 };
 use crate::near::Hand;
+use crate::{apart, atomic};
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
 #[unsafe(no_mangle)]
@@ -196,6 +197,97 @@ impl<H: Hand> Tables for Maps<H> {
     }
 
     #[inline(always)]
+    fn turns(&self, service: u16) -> u32 {
+        SCHEDULES.get(u32::from(service)).map_or(0, |schedule| schedule.len)
+    }
+
+    #[inline(always)]
+    fn nth_turn(&self, service: u16, n: u32) -> Owner {
+        let n = atomic::opaque(n as usize);
+        match SCHEDULES.get(u32::from(service)) {
+            Some(schedule) if n < SCHEDULE_TURNS => schedule.turns[n],
+            _ => NOBODY,
+        }
+    }
+
+    #[inline(always)]
+    fn take_place(&self, owner: Owner, most: u32) -> bool {
+        // Most of the time that says it all, and costs nobody a cache line.
+        if self.load(owner) >= u64::from(most) {
+            return false;
+        }
+        let Some(load) = LOADS.get_ptr_mut(u32::from(owner)) else {
+            return false;
+        };
+        // SAFETY: valid for the program run, aligned, changed atomically by everybody.
+        let before = unsafe { atomic::fetch_add(load, 1) };
+        if before >> 63 != 0 || before < u64::from(most) {
+            return true;
+        }
+        // SAFETY: as above. Another CPU was quicker.
+        unsafe { atomic::add(load, u64::MAX) };
+        false
+    }
+
+    #[inline(always)]
+    fn limits(&self, service: u16) -> Option<&Limits> {
+        LIMITS.get(u32::from(service))
+    }
+
+    #[inline(always)]
+    fn budget(&self, service: u16) -> u64 {
+        // SAFETY: valid for the program run; volatile, because other CPUs change it.
+        BUDGETS.get_ptr(u32::from(service)).map_or(0, |budget| unsafe { budget.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn exchange_budget(&self, service: u16, old: u64, new: u64) -> bool {
+        let Some(budget) = BUDGETS.get_ptr_mut(u32::from(service)) else {
+            return false;
+        };
+        // SAFETY: valid for the program run, aligned, changed atomically by everybody.
+        unsafe { atomic::compare_exchange(budget, old, new) }
+    }
+
+    #[inline(always)]
+    fn source_bucket(&self, index: u32) -> Option<MapBucket> {
+        SOURCES.get_ptr_mut(index).map(MapBucket)
+    }
+
+    #[inline(always)]
+    fn access_v4(&self, key: &AccessV4) -> Option<u32> {
+        ACCESS_V4.get(&Key::new(ACCESS_SERVICE_BITS + 32, *key)).copied()
+    }
+
+    #[inline(always)]
+    fn access_v6(&self, key: &AccessV6) -> Option<u32> {
+        ACCESS_V6.get(&Key::new(ACCESS_SERVICE_BITS + 128, *key)).copied()
+    }
+
+    #[inline(always)]
+    fn is_source_spent(&self, service: u16, source: FlowKey) -> bool {
+        apart::is_source_spent(service, source)
+    }
+
+    #[inline(always)]
+    fn is_budget_spent(&self, service: u16) -> bool {
+        apart::is_budget_spent(service)
+    }
+
+    #[inline(always)]
+    fn place(&self, service: u16, first: Owner, draw: u32) -> Owner {
+        apart::place(service, first, draw)
+    }
+
+    #[inline(always)]
+    fn count_refusal(&self, service: u16, what: Refusal) {
+        if let Some(record) = REFUSALS.get_ptr_mut(u32::from(service)) {
+            // SAFETY: per-CPU memory, valid for the program run; programs on one CPU do not interrupt each other.
+            unsafe { (*record).add(what) };
+        }
+    }
+
+    #[inline(always)]
     fn bucket(&self, index: u32) -> Option<MapBucket> {
         FLOWS.get_ptr_mut(index).map(MapBucket)
     }
@@ -221,6 +313,16 @@ impl<H: Hand> Tables for Maps<H> {
             return Ticks::from_ns(fixed);
         }
         self.hand.now()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        let fixed = FIXED_CLOCK_NS.load();
+        if fixed != 0 {
+            return fixed;
+        }
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

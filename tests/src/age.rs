@@ -1,6 +1,7 @@
 //! What has a time, and grows older while the rigs' clock stands still.
 
-use lb_common::clock::TIME_BITS;
+use lb_common::admission::{SOURCE_TIME_BITS, SOURCE_UNIT_SHIFT};
+use lb_common::clock::{TICK_SHIFT, TIME_BITS};
 use lb_common::flow::FlowEntry;
 use lb_common::reply::{FragmentEntry, SNAT_ENDED, SnatForwardEntry};
 
@@ -18,6 +19,18 @@ pub fn older_snat(entry: SnatForwardEntry, ticks: u16) -> SnatForwardEntry {
 /// A datagram in pieces, `ticks` older.
 pub fn older_fragment(entry: FragmentEntry, ticks: u16) -> FragmentEntry {
     FragmentEntry { time: older(entry.time, ticks), ..entry }
+}
+
+/// A service's budget, `ticks` later.
+pub(crate) const fn older_budget(until: u64, ticks: u16) -> u64 {
+    until.saturating_sub((ticks as u64) << TICK_SHIFT)
+}
+
+/// A source's budget, `ticks` later.
+pub(crate) const fn older_source(entry: u64, ticks: u16) -> u64 {
+    const TIME: u64 = (1 << SOURCE_TIME_BITS) - 1;
+    let time = (entry & TIME).wrapping_sub((ticks as u64) << (TICK_SHIFT - SOURCE_UNIT_SHIFT)) & TIME;
+    if entry == 0 { 0 } else { entry & !TIME | time }
 }
 
 fn older(time: u16, ticks: u16) -> u16 {

@@ -2,14 +2,14 @@
 //! behind must be the same.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lb_common::flow::FlowEntry;
 use lb_common::slot::{Owner, Slot};
 use lb_common::stats::OwnerCounters;
 use lb_common::verdict::Verdict;
 
-use crate::age::{older_flow, older_fragment, older_snat};
+use crate::age::{older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::host::Host;
 use crate::packet::{Fields, read};
 use crate::rig::{Ran, Rig};
@@ -102,6 +102,8 @@ impl Bench {
         host.epochs.iter().for_each(|word| word.set(0));
         host.tokens.set(0);
         host.snat_forward.borrow_mut().values_mut().for_each(|e| *e = older_snat(*e, ticks));
+        host.budgets.borrow_mut().values_mut().for_each(|until| *until = older_budget(*until, ticks));
+        host.sources.iter().for_each(|entry| entry.set(older_source(entry.get(), ticks)));
         for entry in host.fragments.borrow_mut().values_mut() {
             *entry = Box::leak(Box::new(older_fragment(**entry, ticks)));
         }
@@ -126,6 +128,7 @@ impl Bench {
         let epochs: Vec<u64> = self.host.epochs.iter().map(Cell::get).collect();
         assert_eq!(self.rig.epochs().expect("the epoch bitmap"), epochs, "epoch bitmap");
         self.compare_tuples();
+        self.compare_limits();
         let owners: Vec<Owner> = self.host.world.backends.keys().copied().collect();
         for owner in owners {
             self.compare_counters(owner);
@@ -147,6 +150,20 @@ impl Bench {
         assert_eq!(self.rig.counters(owner).expect("the counters"), counters, "counters of owner {owner}");
         let load = self.host.loads.borrow().get(&owner).copied().unwrap_or_default();
         assert_eq!(self.rig.load_of(owner).expect("the loads"), load, "load of owner {owner}");
+    }
+}
+
+impl Bench {
+    fn compare_limits(&mut self) {
+        let sources = (0..).zip(&self.host.sources).map(|(place, entry)| (place, entry.get()));
+        let sources: BTreeMap<usize, u64> = sources.filter(|(_, entry)| *entry != 0).collect();
+        assert_eq!(self.rig.sources().expect("budgets of sources"), sources, "budgets of sources");
+        for service in self.host.world.rings.keys() {
+            let budget = self.host.budgets.borrow().get(service).copied().unwrap_or_default();
+            assert_eq!(self.rig.budget(*service).expect("budgets"), budget, "budget of service {service}");
+            let refusals = self.host.refusals.borrow().get(service).copied().unwrap_or_default();
+            assert_eq!(self.rig.refusals(*service).expect("refusals"), refusals, "refusals of service {service}");
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_common::admission::{ACCESS_ALLOW, ACCESS_DENY, Limits};
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_ON_LINK, BACKEND_REACHABLE, BACKEND_VIA_TC, BackendEntry};
 use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VipEntry};
 use lb_common::quic::{QUIC_LENGTH_IN_FIRST_OCTET, QuicConfig};
 use lb_common::service::{
     FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN,
-    SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL,
-    TRACKING_NONE,
+    SELECT_SOURCE_HASH, SERVICE_ACCESS, SERVICE_CAPPED, SERVICE_LIMITED, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW,
+    SERVICE_SNAT, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
 };
 use lb_common::slot::Owner;
 
@@ -69,6 +70,7 @@ pub fn everything() -> (World, Vec<Known>) {
                 maker.service(is_v6, protocol, ServiceEntry { select, tracking, forward, ..service_entry(0) });
                 if tracking == TRACKING_FULL {
                     maker.service(is_v6, protocol, ServiceEntry { select, flags: SERVICE_SNAT, ..service_entry(0) });
+                    maker.limited(is_v6, protocol, select);
                 }
             }
         }
@@ -183,6 +185,35 @@ impl Maker {
             }
         }
         self.known.push(Known { vip: at(&vip), protocol, entry, prefix: None, backends });
+    }
+
+    /// Services with every limit alone and with all of them together, so tight that they refuse often.
+    fn limited(&mut self, is_v6: bool, protocol: u8, select: u8) {
+        for flags in
+            [SERVICE_ACCESS, SERVICE_LIMITED, SERVICE_CAPPED, SERVICE_ACCESS | SERVICE_LIMITED | SERVICE_CAPPED]
+        {
+            self.service(is_v6, protocol, ServiceEntry { select, flags: flags | SERVICE_SLOW, ..service_entry(0) });
+            let Some(Known { entry, backends, .. }) = self.known.last() else { continue };
+            let id = entry.id;
+            if flags & SERVICE_LIMITED != 0 {
+                let _none = self.world.limits.insert(id, Limits::per_second(9, 3, 24, 64));
+            }
+            if flags & SERVICE_CAPPED != 0 {
+                for ((owner, _), most) in backends.iter().zip([2, 5, 0]) {
+                    self.world.backend(*owner).max_flows = if flags & SERVICE_ACCESS == 0 { most } else { 2 };
+                }
+            }
+            if flags & SERVICE_ACCESS != 0 {
+                let (all, friends, foe) = if is_v6 {
+                    ("::/0", "2001:db8::/32", "2001:db8:9::66/128")
+                } else {
+                    ("0.0.0.0/0", "192.0.2.0/24", "192.0.2.66/32")
+                };
+                let world = std::mem::take(&mut self.world);
+                self.world =
+                    world.rule(id, all, ACCESS_DENY).rule(id, friends, ACCESS_ALLOW).rule(id, foe, ACCESS_DENY);
+            }
+        }
     }
 
     /// Backends that cannot be reached, are dead, are behind a container's veth, on a narrow way, on their clients' link.

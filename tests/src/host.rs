@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusal, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
 use lb_common::decide::{Outcome, Work, at_a_glance, in_full};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE, SOURCE_BUCKETS};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
@@ -58,6 +60,12 @@ pub struct Host {
     pub fragments: RefCell<HashMap<FragmentKey, &'static FragmentEntry>>,
     /// Flows per owner.
     pub loads: RefCell<HashMap<Owner, u64>>,
+    /// Until when budgets of services are spent.
+    pub budgets: RefCell<HashMap<u16, u64>>,
+    /// Budgets of sources.
+    pub sources: Vec<Cell<u64>>,
+    /// What limits have refused.
+    pub refusals: RefCell<HashMap<u16, Refusals>>,
     /// Counters per owner.
     pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
     /// Whether the XDP program glances at packets before it looks at them in full, as it does.
@@ -83,7 +91,7 @@ static NO_BACKEND: BackendEntry = BackendEntry {
     snat_addr: Address([0; 16]),
     weight: 0,
     mtu: 0,
-    zero2: 0,
+    max_flows: 0,
 };
 
 impl Host {
@@ -99,6 +107,9 @@ impl Host {
             snat_reverse: RefCell::default(),
             fragments: RefCell::default(),
             loads: RefCell::default(),
+            budgets: RefCell::default(),
+            sources: vec![Cell::new(0); SOURCE_BUCKETS * FLOW_BUCKET_ENTRIES],
+            refusals: RefCell::default(),
             counters: RefCell::default(),
             glances: true,
             glanced: Cell::default(),
@@ -150,6 +161,16 @@ impl Host {
             Fate::Send => action::TC_REDIRECT,
         };
         Ran { action, verdict: is_counted.then_some(out.verdict), frame: buffer.0.bytes }
+    }
+
+    /// The rule of the longest network.
+    fn access(&self, service: [u8; 4], source: IpAddr) -> Option<u32> {
+        let rules = self
+            .world
+            .access
+            .iter()
+            .filter(|((id, net), _)| u32::from(*id).to_be_bytes() == service && net.contains(&source));
+        rules.max_by_key(|((_, net), _)| net.prefix_len()).map(|(_, rule)| *rule)
     }
 
     fn is_local_interface(&self, ifindex: u32) -> Option<bool> {
@@ -243,6 +264,53 @@ impl<'a> Tables for &'a Host {
         *load = load.wrapping_add_signed(delta);
     }
 
+    fn turns(&self, service: u16) -> u32 {
+        self.world.schedules.get(&service).map_or(0, |s| s.len)
+    }
+
+    fn nth_turn(&self, service: u16, n: u32) -> Owner {
+        self.world.schedules.get(&service).and_then(|s| s.turns.get(n as usize)).copied().unwrap_or(NOBODY)
+    }
+
+    fn take_place(&self, owner: Owner, most: u32) -> bool {
+        let has_one = self.load(owner) < u64::from(most);
+        if has_one {
+            self.add_load(owner, 1);
+        }
+        has_one
+    }
+
+    fn limits(&self, service: u16) -> Option<&Limits> {
+        self.world.limits.get(&service)
+    }
+
+    fn budget(&self, service: u16) -> u64 {
+        self.budgets.borrow().get(&service).copied().unwrap_or(0)
+    }
+
+    fn exchange_budget(&self, service: u16, old: u64, new: u64) -> bool {
+        assert_eq!(self.budget(service), old, "nobody else changes it");
+        let _old = self.budgets.borrow_mut().insert(service, new);
+        true
+    }
+
+    fn source_bucket(&self, index: u32) -> Option<Cells<'a>> {
+        let start = index as usize * FLOW_BUCKET_ENTRIES;
+        self.sources.get(start..start + FLOW_BUCKET_ENTRIES).map(Cells)
+    }
+
+    fn access_v4(&self, key: &AccessV4) -> Option<u32> {
+        self.access(key.service, key.addr.into())
+    }
+
+    fn access_v6(&self, key: &AccessV6) -> Option<u32> {
+        self.access(key.service, key.addr.into())
+    }
+
+    fn count_refusal(&self, service: u16, what: Refusal) {
+        self.refusals.borrow_mut().entry(service).or_default().add(what);
+    }
+
     fn bucket(&self, index: u32) -> Option<Cells<'a>> {
         let start = index as usize * FLOW_BUCKET_ENTRIES;
         self.flows.get(start..start + FLOW_BUCKET_ENTRIES).map(Cells)
@@ -258,6 +326,10 @@ impl<'a> Tables for &'a Host {
 
     fn now(&self) -> Ticks {
         Ticks::from_ns(NOW_NS)
+    }
+
+    fn now_ns(&self) -> u64 {
+        NOW_NS
     }
 
     fn count_evicted(&self, owner: Owner) {

@@ -2,19 +2,22 @@
 //!
 //! It is loaded once a process, because the verifier takes its time; a rig borrows it and starts with clean maps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
+use ipnet::IpNet;
 use lb_agent::object::OBJECT;
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{MAX_OWNERS, RING_LEN};
+use lb_common::limits::{MAX_OWNERS, RING_LEN, SOURCE_BUCKETS};
 use lb_common::maps;
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
@@ -27,8 +30,9 @@ use lb_common::trace::{Sight, Taps};
 use lb_common::verdict::{VERDICTS, Verdict};
 use zerocopy::FromBytes;
 
-use crate::age::{older_flow, older_fragment, older_snat};
+use crate::age::{older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::ground;
+use crate::lookup::clear_trie;
 use crate::world::{BUCKETS, EPOCH_WORDS, NOW_NS, World};
 
 /// What became of a packet.
@@ -177,6 +181,24 @@ impl Rig {
         Ok(entries)
     }
 
+    /// Until when a service's budget is spent, ns.
+    pub fn budget(&mut self, service: u16) -> Result<u64> {
+        Ok(self.kernel().array::<u64>(maps::BUDGETS)?.get(&u32::from(service), 0)?)
+    }
+
+    /// Budgets of sources, by place, those that are not free.
+    pub fn sources(&mut self) -> Result<BTreeMap<usize, u64>> {
+        self.kernel().sources()
+    }
+
+    /// What limits of a service have refused.
+    pub fn refusals(&mut self, service: u16) -> Result<Refusals> {
+        let cpu = usize::try_from(self.kernel().cpu)?;
+        let map = self.kernel().ebpf.map_mut(maps::REFUSALS).context("no map REFUSALS")?;
+        let per_cpu = PerCpuArray::<_, Refusals>::try_from(map)?.get(&u32::from(service), 0)?;
+        Ok(per_cpu.get(cpu).copied().unwrap_or_default())
+    }
+
     /// The epoch bitmap.
     pub fn epochs(&mut self) -> Result<Vec<u64>> {
         let array = self.kernel().array::<u64>(maps::EPOCHS)?;
@@ -217,6 +239,14 @@ impl Rig {
             if old != FlowBucket::default() {
                 flows.set(bucket, old.map(|entry| older_flow(entry, ticks)), 0)?;
             }
+        }
+        for service in kernel.services.clone() {
+            let mut budgets = kernel.array::<u64>(maps::BUDGETS)?;
+            let until = budgets.get(&u32::from(service), 0)?;
+            budgets.set(u32::from(service), older_budget(until, ticks), 0)?;
+        }
+        for (place, entry) in kernel.sources()? {
+            kernel.set_source(place, older_source(entry, ticks))?;
         }
         let mut snat: BpfHashMap<_, SnatForwardKey, SnatForwardEntry> = kernel.hash(maps::SNAT_FORWARD)?;
         for (key, entry) in entries(&snat)? {
@@ -263,6 +293,9 @@ impl Kernel {
         for bucket in 0..BUCKETS {
             flows.set(bucket, FlowBucket::default(), 0)?;
         }
+        for place in self.sources()?.into_keys() {
+            self.set_source(place, 0)?;
+        }
         self.clear_epochs()?;
         self.clear_tokens()?;
         self.verdicts = self.verdicts_now()?;
@@ -279,6 +312,8 @@ impl Kernel {
         clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
         clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
         self.clear_lookup()?;
+        clear_trie(self.trie::<AccessV4, u32>(maps::ACCESS_V4)?)?;
+        clear_trie(self.trie::<AccessV6, u32>(maps::ACCESS_V6)?)?;
         let owners: Vec<Owner> = std::mem::take(&mut self.owners).into_iter().collect();
         let mut backends = self.array(maps::BACKENDS)?;
         for owner in &owners {
@@ -308,6 +343,12 @@ impl Kernel {
             let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
             let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(*service), 0)?.len()])?;
             cursors.set(u32::from(*service), zero, 0)?;
+            self.array(maps::LIMITS)?.set(u32::from(*service), Limits::default(), 0)?;
+            self.array(maps::BUDGETS)?.set(u32::from(*service), 0_u64, 0)?;
+            let map = self.ebpf.map_mut(maps::REFUSALS).context("no map REFUSALS")?;
+            let mut refusals = PerCpuArray::<_, Refusals>::try_from(map)?;
+            let cpus = refusals.get(&u32::from(*service), 0)?.len();
+            refusals.set(u32::from(*service), PerCpuValues::try_from(vec![Refusals::default(); cpus])?, 0)?;
         }
         Ok(())
     }
@@ -342,6 +383,12 @@ impl Kernel {
         for (id, schedule) in &world.schedules {
             self.array::<Schedule>(maps::SCHEDULES)?.set(u32::from(*id), **schedule, 0)?;
         }
+        for (id, limits) in &world.limits {
+            self.array::<Limits>(maps::LIMITS)?.set(u32::from(*id), *limits, 0)?;
+        }
+        for ((id, net), rule) in &world.access {
+            self.set_access(*id, net, *rule)?;
+        }
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
@@ -370,6 +417,39 @@ impl Kernel {
         rings.set(u32::from(service), &ring, 0)?;
         let _none = self.rings.insert(service, ring);
         Ok(())
+    }
+
+    fn set_access(&mut self, service: u16, net: &IpNet, rule: u32) -> Result<()> {
+        let (service, bits) = (u32::from(service).to_be_bytes(), 32 + u32::from(net.prefix_len()));
+        match net {
+            IpNet::V4(net) => {
+                let key = Key::new(bits, AccessV4 { service, addr: net.network().octets() });
+                Ok(self.trie(maps::ACCESS_V4)?.insert(&key, rule, 0)?)
+            }
+            IpNet::V6(net) => {
+                let key = Key::new(bits, AccessV6 { service, addr: net.network().octets() });
+                Ok(self.trie(maps::ACCESS_V6)?.insert(&key, rule, 0)?)
+            }
+        }
+    }
+
+    fn sources(&mut self) -> Result<BTreeMap<usize, u64>> {
+        let array = self.array::<FlowBucket>(maps::SOURCES)?;
+        let mut found = BTreeMap::new();
+        for bucket in 0..u32::try_from(SOURCE_BUCKETS)? {
+            for (n, entry) in array.get(&bucket, 0)?.into_iter().enumerate().filter(|(_, entry)| *entry != 0) {
+                let _new = found.insert(bucket as usize * 8 + n, entry);
+            }
+        }
+        Ok(found)
+    }
+
+    fn set_source(&mut self, place: usize, entry: u64) -> Result<()> {
+        let bucket = u32::try_from(place / 8)?;
+        let mut array = self.array::<FlowBucket>(maps::SOURCES)?;
+        let mut entries = array.get(&bucket, 0)?;
+        entries[place % 8] = entry;
+        Ok(array.set(bucket, entries, 0)?)
     }
 
     /// Index of this CPU's record of an owner.

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use lb_common::ABI_VERSION;
+use lb_common::admission::Limits;
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
@@ -15,8 +17,8 @@ use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::schedule::Schedule;
 use lb_common::service::{
-    FORWARD_NAT, SELECT_LEAST_CONN, SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT,
-    ServiceEntry, TRACKING_FULL,
+    FORWARD_NAT, SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT, ServiceEntry,
+    TRACKING_FULL,
 };
 use lb_common::slot::{Owner, Slot};
 
@@ -97,6 +99,10 @@ pub struct World {
     pub replies_v4: HashMap<EndpointV4, ReplyEntry>,
     /// nat replies, IPv6.
     pub replies_v6: HashMap<EndpointV6, ReplyEntry>,
+    /// Limits by service id.
+    pub limits: HashMap<u16, Limits>,
+    /// Access lists by service id and network.
+    pub access: HashMap<(u16, IpNet), u32>,
 }
 
 impl Default for World {
@@ -130,6 +136,8 @@ impl Default for World {
             ]),
             replies_v4: HashMap::new(),
             replies_v6: HashMap::new(),
+            limits: HashMap::new(),
+            access: HashMap::new(),
         }
     }
 }
@@ -166,7 +174,7 @@ pub fn backend_entry(owner: Owner, service: u16, addr: IpAddr, port: u16) -> Bac
         snat_addr: Address::default(),
         weight: 100,
         mtu: 1_500,
-        zero2: 0,
+        max_flows: 0,
     }
 }
 
@@ -241,6 +249,12 @@ impl World {
         self
     }
 
+    /// Puts an address or a network on a service's access list.
+    pub fn rule(mut self, service: u16, net: &str, rule: u32) -> Self {
+        let _old = self.access.insert((service, net.parse().expect("a network")), rule);
+        self
+    }
+
     /// Gives every backend in `owners` an outer source, whose `bits` low bits are the flow's, and gue's usual port.
     pub fn wrap(mut self, owners: &[Owner], source: IpAddr, bits: u8) -> Self {
         for owner in owners {
@@ -312,7 +326,7 @@ impl World {
     fn add_reply(&mut self, service: &Service, owner: Owner, backend: &BackendEntry) {
         let mut flags = if service.entry.select == SELECT_SOURCE_HASH { REPLY_SLOT_BY_SOURCE } else { 0 };
         flags |= if service.entry.tracking == TRACKING_FULL { REPLY_TRACKED } else { 0 };
-        flags |= if service.entry.select == SELECT_LEAST_CONN { REPLY_COUNTS_LOAD } else { 0 };
+        flags |= if service.entry.counts_load() { REPLY_COUNTS_LOAD } else { 0 };
         let entry = ReplyEntry {
             vip: address(service.vip),
             vip_port: service.port.to_be_bytes(),

@@ -1,8 +1,9 @@
 //! Every end of a packet can be reached, or says why not; and tags change nothing about any of them.
 
-use lb_common::backend::BACKEND_REACHABLE;
+use lb_common::admission::{ACCESS_DENY, Limits};
+use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE};
 use lb_common::host::{VIP_ASSIGNED, VipEntry};
-use lb_common::service::{SERVICE_SNAT, ServiceEntry};
+use lb_common::service::{SERVICE_ACCESS, SERVICE_CAPPED, SERVICE_LIMITED, SERVICE_SNAT, ServiceEntry};
 use lb_common::slot::Slot;
 use lb_common::verdict::{Fate, Verdict};
 use weir_tests::bench::Bench;
@@ -21,13 +22,23 @@ const ELSEWHERE: Verdict = Verdict::DropFragmentTableFull;
 const NEVER: Verdict = Verdict::DropInternal;
 
 fn bench() -> Bench {
+    let flagged = |id, flags| ServiceEntry { flags, ..service_entry(id) };
     let ports = |id, count| ServiceEntry { flags: SERVICE_SNAT, snat_port_count: count, ..service_entry(id) };
     let mut world = World::default()
         .pool(VIP, 6, service_entry(1), &[(1, BACKEND)])
         .pool("203.0.113.10:81", 6, service_entry(2), &[(2, "10.0.0.12:8080")])
         .pool("203.0.113.10:82", 6, service_entry(3), &[(3, "10.0.0.13:8080")])
         .pool("203.0.113.10:83", 6, ports(4, 0), &[(4, "10.0.0.14:8080")])
-        .pool("[2001:db8::10]:80", 6, service_entry(5), &[(5, "[fd00::11]:80")]);
+        .pool("[2001:db8::10]:80", 6, service_entry(5), &[(5, "[fd00::11]:80")])
+        .pool("203.0.113.10:84", 6, flagged(6, SERVICE_ACCESS), &[(6, "10.0.0.15:8080")])
+        .pool("203.0.113.10:85", 6, flagged(7, SERVICE_LIMITED), &[(7, "10.0.0.16:8080")])
+        .pool("203.0.113.10:86", 6, flagged(8, SERVICE_CAPPED), &[(8, "10.0.0.17:8080")])
+        .rule(6, "192.0.2.0/24", ACCESS_DENY);
+    // No flow costs less than a whole second.
+    let costly = Limits { source_cost: u32::MAX, prefix_v4: 32, ..Limits::default() };
+    let _none = world.limits.insert(7, costly);
+    // Alive for the ring, with a place for nobody.
+    world.backend(8).flags &= !BACKEND_ALIVE;
     world.turn_ring(2, |_| Slot::settled(0));
     world.backend(3).flags &= !BACKEND_REACHABLE;
     let assigned = address("203.0.113.99".parse().expect("an address"));
@@ -73,6 +84,9 @@ fn packets() -> Vec<(Verdict, Vec<u8>)> {
         (Verdict::DropSnatExhausted, to("203.0.113.10:83")),
         (Verdict::DropNoRoute, answer("198.51.100.5:40000", 0)),
         (Verdict::DropTooBig, answer("100.64.0.9:40000", 1_300)),
+        (Verdict::DropDenied, to("203.0.113.10:84")),
+        (Verdict::DropRateLimited, to("203.0.113.10:85")),
+        (Verdict::DropBackendFull, to("203.0.113.10:86")),
         (Verdict::DropIcmp, ip(client.ip(), vip.ip(), 1, 64, &[13, 0, 0, 0, 0, 0, 0, 0])),
     ]
 }

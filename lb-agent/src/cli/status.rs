@@ -7,7 +7,7 @@ use super::output::{Page, Paint, Tone, bytes, grouped};
 use super::table::{Cell, Table};
 use super::{Context, Failure};
 use crate::pure::model::{BackendState, Forward, Select, Tracking};
-use crate::pure::snapshot::{BackendStatus, CountQuality, ServiceStatus, Snapshot};
+use crate::pure::snapshot::{BackendStatus, CountQuality, LimitStatus, ServiceStatus, Snapshot};
 
 pub(super) async fn execute(context: &Context) -> Result<(), Failure> {
     let snapshot = context.client.status().await?;
@@ -70,6 +70,7 @@ fn describe(page: &mut Page, service: &ServiceStatus, paint: Paint) {
     if service.slots_in_transition > 0 {
         facts.push(format!("{} slots in transition", grouped(service.slots_in_transition.into())));
     }
+    facts.extend(service.limits.as_ref().map(limits));
     if service.panic {
         facts.push(paint.tint(Tone::Bad, "panic: too few backends are up, flows go to all"));
     }
@@ -79,6 +80,19 @@ fn describe(page: &mut Page, service: &ServiceStatus, paint: Paint) {
     } else {
         page.block(backends_table(&service.backends).render(2, paint));
     }
+}
+
+/// What limits have refused; where nothing, that there are some.
+fn limits(limits: &LimitStatus) -> String {
+    let refused = [
+        (limits.denied_packets, "packets denied"),
+        (limits.rate_limited_flows, "flows rate-limited"),
+        (limits.over_budget_flows, "flows over budget"),
+        (limits.backend_full_flows, "flows found every backend full"),
+    ];
+    let told = refused.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n)));
+    let told = told.collect::<Vec<_>>().join(", ");
+    if told.is_empty() { "limits: nothing refused".to_owned() } else { format!("limits: {told}") }
 }
 
 /// The pool of a service; `backend list` shows the same.

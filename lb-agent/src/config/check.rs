@@ -9,6 +9,7 @@ use super::InterfaceConfig;
 use super::check_lookup;
 use super::encap;
 use super::environment::Environment;
+use super::limits;
 use super::report::Report;
 use super::service::{Draft, same_family};
 use crate::pure::model::{Forward, ProbeKind, Protocol, Select, ServiceKey, ServiceSpec, Tracking};
@@ -22,12 +23,14 @@ pub(super) fn check(report: &mut Report, interfaces: &[InterfaceConfig], drafts:
         check_snat(report, draft, environment);
         check_selection(report, draft);
         check_health(report, draft);
+        limits::check(report, draft);
         check_lookup::check(report, draft);
     }
     check_names_and_keys(report, drafts);
     check_addresses(report, drafts);
     check_replies(report, drafts);
     check_limits(report, drafts);
+    limits::check_room(report, drafts);
 }
 
 fn check_interfaces(report: &mut Report, interfaces: &[InterfaceConfig]) {

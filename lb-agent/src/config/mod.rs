@@ -7,6 +7,7 @@ mod check;
 mod check_lookup;
 mod encap;
 mod service;
+mod limits;
 mod quic;
 mod section;
 mod scalar;

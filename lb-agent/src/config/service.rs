@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::encap;
 use super::environment::Environment;
+use super::limits;
 use super::quic;
 use super::report::Report;
 use super::scalar;
@@ -96,6 +97,10 @@ pub(super) fn read(
     let timeouts = read_timeouts(report, timeouts);
     let drain = section.section(report, "drain");
     let drain_timeout = read_drain(report, drain);
+    let of_service = section.section(report, "limits");
+    let of_service = limits::read_limits(report, of_service);
+    let access = section.section(report, "access");
+    let access = limits::read_access(report, access);
     if let Some(value) = section.get(report, "autoscale") {
         refuse_autoscale(report, &path, value);
     }
@@ -118,6 +123,8 @@ pub(super) fn read(
         health,
         timeouts,
         drain_timeout,
+        limits: of_service,
+        access,
         quic,
     };
     Some(Draft { path, spec, says_health, server_ids })
@@ -150,11 +157,12 @@ fn read_backends(
         let address = section.require(report, "address", scalar::address);
         let port = section.read(report, "port", scalar::number(0_u16, u16::MAX)).unwrap_or(service_port);
         let weight = section.read(report, "weight", scalar::number(0_u16, u16::MAX)).unwrap_or(DEFAULT_WEIGHT);
+        let max_connections = section.read(report, "max_connections", limits::max_connections);
         let server_id = section.read(report, "server_id", quic::server_id);
         section.finish(report);
         if let Some(address) = address {
             server_ids.extend(server_id.map(|id| (SocketAddr::new(address, port), id)));
-            backends.push(BackendSpec { addr: SocketAddr::new(address, port), weight });
+            backends.push(BackendSpec { addr: SocketAddr::new(address, port), weight, max_connections });
         }
     }
     backends

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use lb_common::admission::Limits;
 use lb_common::backend::{
     BACKEND_ALIVE, BACKEND_ON_LINK, BACKEND_REACHABLE, BACKEND_SLOT_BY_SOURCE, BACKEND_VIA_TC, BackendEntry,
 };
@@ -22,6 +23,7 @@ use lb_common::service::{
 };
 
 use super::ledger::{Ledger, Member, Service};
+use super::limits;
 use super::model::{Forward, Select, ServiceKey, Tracking};
 use super::network::{LinkKind, NetworkView, NextHop};
 use super::tables::{Endpoint, Tables};
@@ -82,7 +84,8 @@ pub fn service_entry(service: &Service, epoch_shift: u32, now: Duration) -> Serv
         flags: if spec.snat { SERVICE_SNAT } else { 0 }
             | if spec.key.prefix.is_some() { SERVICE_PREFIX } else { 0 }
             | if spec.quic.is_some() { SERVICE_QUIC | SERVICE_SLOW } else { 0 }
-            | if service.ring.is_all_tracked(now) { 0 } else { SERVICE_UNTRACKED },
+            | if service.ring.is_all_tracked(now) { 0 } else { SERVICE_UNTRACKED }
+            | limits::flags(spec),
         syn_ticks: ticks(spec.timeouts.syn),
         idle_ticks: ticks(spec.idle_timeout()).saturating_add(1 << epoch_shift),
         fin_ticks: ticks(spec.timeouts.fin),
@@ -162,6 +165,11 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     if spec.key.port == 0 {
         tables.host_flags |= HOST_ANY_PORT;
     }
+    let of_new_flows = limits::limits(spec);
+    if of_new_flows != Limits::default() {
+        let _ = tables.limits.insert(service.id, of_new_flows);
+    }
+    tables.access.extend(limits::access(service.id, spec));
     if spec.forward.encapsulates() {
         tables.host_flags |= HOST_ENCAP;
     }
@@ -221,7 +229,7 @@ fn reply_entry(service: &Service, member: &Member) -> ReplyEntry {
     if service.spec.tracking == Tracking::Full {
         flags |= REPLY_TRACKED;
     }
-    if service.spec.select == Select::LeastConn {
+    if service.spec.select == Select::LeastConn || limits::is_capped(&service.spec) {
         flags |= REPLY_COUNTS_LOAD;
     }
     ReplyEntry {
@@ -242,6 +250,7 @@ fn backend_entry(service: &Service, member: &Member, ledger: &Ledger, now: Durat
         addr: address(member.addr.ip()),
         port: member.addr.port().to_be_bytes(),
         weight: weight_now(member.weight, service.share_percent(member, now)),
+        max_flows: limits::max_connections(spec, member.addr),
         ..BackendEntry::default()
     };
     if member.is_alive() {

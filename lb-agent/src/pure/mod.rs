@@ -23,6 +23,7 @@ pub mod load;
 pub mod jitter;
 pub mod backoff;
 pub mod wanted;
+pub mod limits;
 pub mod watch;
 pub mod flows;
 pub mod ledger;

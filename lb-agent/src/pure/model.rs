@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::encap::Encap;
@@ -242,6 +243,45 @@ pub struct BackendSpec {
     pub addr: SocketAddr,
     /// Relative share of new flows; 0: none.
     pub weight: u16,
+    /// Most flows at once, 0: no limit; `None`: the service's.
+    pub max_connections: Option<u32>,
+}
+
+/// How fast a service takes new flows, and how many a backend holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceLimits {
+    /// New flows a second that are entered into the flow table; 0: no limit.
+    pub new_flows: u32,
+    /// New flows a second of one source; 0: no limit.
+    pub new_flows_per_source: u32,
+    /// Bits of an IPv4 address that make a source.
+    pub source_prefix_v4: u8,
+    /// Bits of an IPv6 address that make a source.
+    pub source_prefix_v6: u8,
+    /// Most flows at once of a backend that does not say otherwise; 0: no limit.
+    pub max_connections: u32,
+}
+
+impl Default for ServiceLimits {
+    fn default() -> Self {
+        Self { new_flows: 0, new_flows_per_source: 0, source_prefix_v4: 32, source_prefix_v6: 64, max_connections: 0 }
+    }
+}
+
+/// Whose packets a service takes: the longest prefix decides; where some are allowed, all others are denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// Sources that may.
+    pub allow: Vec<IpNet>,
+    /// Sources that may not.
+    pub deny: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether it says nothing.
+    pub const fn is_open(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
 }
 
 /// One service, as wanted: everything that does not change by itself.
@@ -274,6 +314,10 @@ pub struct ServiceSpec {
     /// A drain is cut at this age.
     #[serde(with = "duration_text")]
     pub drain_timeout: Duration,
+    /// How fast it takes new flows, and how many a backend holds.
+    pub limits: ServiceLimits,
+    /// Whose packets it takes.
+    pub access: Access,
     /// QUIC: connection IDs name backends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quic: Option<QuicSpec>,

@@ -10,10 +10,12 @@ use lb_common::verdict::Verdict;
 
 use super::command::BackendChange;
 use super::ledger::{Ledger, Member, Phase, Service};
+use super::limits;
 use super::model::{Forward, Tracking};
 use super::network::NextHop;
 use super::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
+    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, LimitStatus,
+    ServiceStatus, Snapshot,
 };
 
 /// The whole state, as of `now`.
@@ -57,6 +59,7 @@ fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
         counts: if s.spec.tracking == Tracking::Full { CountQuality::Exact } else { CountQuality::Estimate },
         slots_in_transition: u32::try_from(s.ring.in_transition()).unwrap_or(u32::MAX),
         panic: s.panic,
+        limits: limit_status(s),
         backends: s.members.iter().map(|m| backend(s, m, ledger, now)).collect(),
     }
 }
@@ -82,6 +85,7 @@ fn backend(s: &Service, m: &Member, ledger: &Ledger, now: Duration) -> BackendSt
         expired_flows: m.counters.expired,
         refused_flows: m.counters.refused,
         evicted_flows: m.counters.evicted,
+        max_connections: Some(limits::max_connections(&s.spec, m.addr)).filter(|most| *most > 0),
         reason: m.reason.clone(),
         next_hop: next_hop(ledger, s, m),
         owner: m.owner,
@@ -94,6 +98,18 @@ fn backend(s: &Service, m: &Member, ledger: &Ledger, now: Duration) -> BackendSt
             _ => None,
         },
     }
+}
+
+fn limit_status(s: &Service) -> Option<LimitStatus> {
+    let access = &s.spec.access;
+    (limits::flags(&s.spec) != 0).then(|| LimitStatus {
+        configured: s.spec.limits,
+        access_rules: (access.allow.len() + access.deny.len()) as u64,
+        denied_packets: s.refusals.denied,
+        rate_limited_flows: s.refusals.rate_limited,
+        over_budget_flows: s.refusals.over_budget,
+        backend_full_flows: s.refusals.backend_full,
+    })
 }
 
 fn next_hop(ledger: &Ledger, s: &Service, m: &Member) -> String {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{BackendState, Forward, Protocol, Select, Tracking};
+use super::model::{BackendState, Forward, Protocol, Select, ServiceLimits, Tracking};
 
 /// The whole state, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,8 +67,29 @@ pub struct ServiceStatus {
     pub slots_in_transition: u32,
     /// Whether too few backends are up and flows go to all that have ever been.
     pub panic: bool,
+    /// Its limits and what they have refused, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitStatus>,
     /// Its pool.
     pub backends: Vec<BackendStatus>,
+}
+
+/// Limits of a service, and what they have refused since load.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// As configured.
+    #[serde(flatten)]
+    pub configured: ServiceLimits,
+    /// Prefixes on its access list.
+    pub access_rules: u64,
+    /// Packets of sources that the access list denies (`drop_denied`).
+    pub denied_packets: u64,
+    /// New flows of sources that opened too many (`drop_rate_limited`).
+    pub rate_limited_flows: u64,
+    /// New flows beyond the service's budget: routed by the ring alone.
+    pub over_budget_flows: u64,
+    /// New flows for which no backend had a place (`drop_backend_full`).
+    pub backend_full_flows: u64,
 }
 
 /// Whether active flows are counted or estimated.
@@ -122,6 +143,9 @@ pub struct BackendStatus {
     pub refused_flows: u64,
     /// Flows pushed out of the table since load.
     pub evicted_flows: u64,
+    /// Most flows that it may have at once; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// Why it is in this state: the last probe's words, who drained it and when.
     pub reason: String,
     /// Whether it has a way out: `ok`, or what is missing.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_common::admission::Refusals;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::OwnerCounters;
@@ -95,6 +96,8 @@ pub struct SweepReport {
     pub blocked: BTreeMap<ServiceId, SlotSet>,
     /// Counters per owner since load, added up over CPUs; an owner that has counted nothing is absent.
     pub counters: BTreeMap<Owner, OwnerCounters>,
+    /// What limits have refused since load, per service that has any.
+    pub refusals: BTreeMap<ServiceId, Refusals>,
     /// How packets ended, since load, by `Verdict` number.
     pub verdicts: Vec<u64>,
     /// Whether the snat and fragment maps were walked, so that `named` covers them.

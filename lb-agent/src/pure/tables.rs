@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use lb_common::admission::{AccessV4, AccessV6, Limits};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{InterfaceEntry, VipEntry};
@@ -25,6 +27,52 @@ pub enum Endpoint {
     V4(EndpointV4),
     /// Lies in the IPv6 map.
     V6(EndpointV6),
+}
+
+/// A prefix of a service's access list, either family; ordered by family, then by length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Lies in the IPv4 trie.
+    V4 {
+        /// Bits of the address that count.
+        bits: u8,
+        /// Service and network.
+        key: AccessV4,
+    },
+    /// Lies in the IPv6 trie.
+    V6 {
+        /// Bits of the address that count.
+        bits: u8,
+        /// Service and network.
+        key: AccessV6,
+    },
+}
+
+impl Source {
+    /// Bits of the address that count.
+    pub const fn bits(&self) -> u8 {
+        match self {
+            Self::V4 { bits, .. } | Self::V6 { bits, .. } => *bits,
+        }
+    }
+
+    /// Service and network; `None` of what no agent has written.
+    pub fn parts(&self) -> Option<(ServiceId, IpNet)> {
+        let (service, net) = match self {
+            Self::V4 { bits, key } => (key.service, Ipv4Net::new(key.addr.into(), *bits).ok()?.into()),
+            Self::V6 { bits, key } => (key.service, Ipv6Net::new(key.addr.into(), *bits).ok()?.into()),
+        };
+        Some((ServiceId::try_from(u32::from_be_bytes(service)).ok()?, net))
+    }
+}
+
+/// The rule that decides about a source, as the packet path finds it: that of the longest prefix.
+pub fn rule_of(rules: &BTreeMap<Source, u32>, id: ServiceId, source: IpAddr) -> Option<(IpNet, u32)> {
+    let of_service = rules.iter().filter_map(|(rule, what)| {
+        let (service, net) = rule.parts()?;
+        (service == id && net.contains(&source)).then_some((net, *what))
+    });
+    of_service.max_by_key(|(net, _)| net.prefix_len())
 }
 
 /// Everything the agent writes, except the slots of rings, which change in place ([`Op::StoreSlots`]) and are compared only
@@ -57,6 +105,10 @@ pub struct Tables {
     pub locals: BTreeSet<Address>,
     /// Interfaces that we listen on, by ifindex.
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
+    /// Limits of services that have any.
+    pub limits: BTreeMap<ServiceId, Limits>,
+    /// Access lists.
+    pub access: BTreeMap<Source, u32>,
     /// What operators look for, by number; `lost` is the packet path's and always 0 here.
     pub taps: BTreeMap<u8, Tap>,
 }
@@ -125,6 +177,12 @@ pub enum Op {
     SetService(Endpoint, ServiceEntry),
     /// Removes one.
     RemoveService(Endpoint),
+    /// Writes a service's limits; all zeroes: it has none.
+    SetLimits(ServiceId, Limits),
+    /// Writes a rule of an access list (`ACCESS_*`).
+    SetAccess(Source, u32),
+    /// Removes one.
+    RemoveAccess(Source),
     /// Opens a tap.
     SetTap(u8, Tap),
     /// Closes one.

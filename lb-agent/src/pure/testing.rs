@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::encap::Encap;
 use super::model::{
-    BackendSpec, Forward, HealthCheck, OnDown, ProbeKind, Protocol, Select, ServiceKey, ServiceSpec, Timeouts, Tracking,
+    Access, BackendSpec, Forward, HealthCheck, OnDown, ProbeKind, Protocol, Select, ServiceKey, ServiceLimits,
+    ServiceSpec, Timeouts, Tracking,
 };
 
 /// A nat maglev service on 203.0.113.10:8000 with backends 10.0.0.N:8000 of weight 100, without health checks.
@@ -28,7 +29,11 @@ pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
         tracking: Tracking::Full,
         backends: backends
             .iter()
-            .map(|n| BackendSpec { addr: SocketAddr::new(Ipv4Addr::new(10, 0, 0, *n).into(), 8000), weight: 100 })
+            .map(|n| BackendSpec {
+                addr: SocketAddr::new(Ipv4Addr::new(10, 0, 0, *n).into(), 8000),
+                weight: 100,
+                max_connections: None,
+            })
             .collect(),
         health: HealthCheck {
             kind: ProbeKind::None,
@@ -48,6 +53,8 @@ pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
             udp: Duration::from_secs(30),
         },
         drain_timeout: Duration::from_secs(300),
+        limits: ServiceLimits::default(),
+        access: Access::default(),
         quic: None,
     }
 }

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusal};
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
-use lb_common::clock::{TICK_NS, Ticks, ticks_for_ns};
+use lb_common::clock::{TICK_NS, TICK_SHIFT, Ticks, ticks_for_ns};
 use lb_common::decide::{Outcome, Work, ingress};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowEntry;
@@ -281,7 +282,39 @@ impl<'a> Tables for View<'a> {
         Route::Known { ifindex: 3, dst_mac: [2; 6], src_mac: [4; 6] }
     }
 
+    fn now_ns(&self) -> u64 {
+        u64::from(self.world.ticks().0) << TICK_SHIFT
+    }
+
     // The rest of the packet path is not asked here.
+    fn turns(&self, _: u16) -> u32 {
+        0
+    }
+    fn nth_turn(&self, _: u16, _: u32) -> Owner {
+        NOBODY
+    }
+    fn take_place(&self, _: Owner, _: u32) -> bool {
+        false
+    }
+    fn limits(&self, _: u16) -> Option<&Limits> {
+        None
+    }
+    fn budget(&self, _: u16) -> u64 {
+        0
+    }
+    fn exchange_budget(&self, _: u16, _: u64, _: u64) -> bool {
+        false
+    }
+    fn source_bucket(&self, _: u32) -> Option<Handle<'a>> {
+        None
+    }
+    fn access_v4(&self, _: &AccessV4) -> Option<u32> {
+        None
+    }
+    fn access_v6(&self, _: &AccessV6) -> Option<u32> {
+        None
+    }
+    fn count_refusal(&self, _: u16, _: Refusal) {}
     fn service_v6(&self, _: &EndpointV6) -> Option<&ServiceEntry> {
         None
     }

@@ -28,7 +28,10 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf
 
 #[inline(always)]
 fn find<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Result<Next, Verdict> {
-    let Choice { owner, tally } = sheet.choice;
+    let Choice { owner, tally, refused } = sheet.choice;
+    if let Some(verdict) = refused {
+        return Err(verdict);
+    }
     if owner == NOBODY {
         return Err(Verdict::DropNoBackend);
     }

@@ -7,6 +7,7 @@ mod work;
 mod glance;
 mod fast;
 mod select;
+pub mod limits;
 mod forward;
 mod way;
 mod rewrite;
@@ -28,7 +29,7 @@ use crate::flow::FlowKey;
 use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_TRACE, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
-use crate::service::{SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
+use crate::service::{SERVICE_ACCESS, SERVICE_LIMITED, SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
 use crate::slot::{NOBODY, Owner};
 use crate::stats::Tally;
 use crate::tables::Tables;
@@ -198,6 +199,9 @@ fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut Sheet
         next = quic::route::<F, P, T>(p, t, sheet);
     }
     if matches!(next, Next::Table) {
+        if sheet.service.flags & SERVICE_LIMITED != 0 {
+            let _asked = limits::ask::<F, T>(t, sheet);
+        }
         sheet.choice = select::by_table(t, &sheet.question);
         next = Next::Forward;
     }
@@ -283,6 +287,9 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         return Next::Stranger;
     };
     sheet.service = *service;
+    if service.flags & SERVICE_ACCESS != 0 && limits::is_denied::<F, T>(t, sheet, out) {
+        return Next::Done;
+    }
     if service.flags & SERVICE_QUIC != 0 {
         return Next::Quic;
     }

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::packet::Packet;
 use crate::parse::Ip;
 use crate::quic::{QuicConfig, QuicServerKey, SERVER_ID_MAX};
-use crate::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry, TRACKING_FULL};
+use crate::service::{FORWARD_NAT, SERVICE_CAPPED, ServiceEntry, TRACKING_FULL};
 use crate::slot::{NOBODY, Owner, slot_of};
 use crate::table::is_first_in_epoch;
 use crate::tables::Tables;
@@ -104,7 +104,10 @@ fn choose_named<T: Tables>(
         is_nat: service.forward == FORWARD_NAT,
         named,
         table_first: true,
-        counts_load: service.select == SELECT_LEAST_CONN,
+        counts_load: service.counts_load(),
+        is_capped: service.flags & SERVICE_CAPPED != 0,
+        is_limited: false,
+        source: FlowKey { bucket: 0, tag: 0 },
         keeps_books,
     };
     None

@@ -1,16 +1,21 @@
 //! Chooses a flow's owner: the slot rules, the flow table's events and the selection policies.
 
+use super::limits::{self, FULL, opens};
 use crate::clock::Ticks;
 use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_client, first_state, syn_opens_anew};
 use crate::host::Host;
 use crate::limits::RING_SIZE;
-use crate::service::{FORWARD_NAT, SELECT_LEAST_CONN, SELECT_ROUND_ROBIN, ServiceEntry, TRACKING_FULL, TRACKING_NONE};
+use crate::service::{
+    FORWARD_NAT, SELECT_LEAST_CONN, SELECT_ROUND_ROBIN, SERVICE_CAPPED, SERVICE_LIMITED, ServiceEntry, TRACKING_FULL,
+    TRACKING_NONE,
+};
 use crate::slot::{NOBODY, Owner, Slot, slot_of};
 use crate::stats::Tally;
 use crate::table::{
     Found, Inserted, Lookup, find, forget_in_epoch, insert, is_first_in_epoch, is_fresh, push_out, update,
 };
 use crate::tables::Tables;
+use crate::verdict::Verdict;
 
 /// Slots that least_conn looks at for a second candidate that differs from the first.
 const LEAST_CONN_DRAWS: u32 = 3;
@@ -22,12 +27,24 @@ pub(super) struct Choice {
     pub(super) owner: Owner,
     /// What happened to the flow.
     pub(super) tally: Tally,
+    /// Why the flow may not begin, where it may not.
+    pub(super) refused: Option<Verdict>,
 }
 
 impl Choice {
     #[inline(always)]
     pub(super) const fn plain(owner: Owner) -> Self {
-        Self { owner, tally: Tally(0) }
+        Self::new(owner, Tally(0))
+    }
+
+    #[inline(always)]
+    const fn new(owner: Owner, tally: Tally) -> Self {
+        Self { owner, tally, refused: None }
+    }
+
+    #[inline(always)]
+    const fn refused(verdict: Verdict) -> Self {
+        Self { owner: NOBODY, tally: Tally(0), refused: Some(verdict) }
     }
 }
 
@@ -49,8 +66,14 @@ pub(super) struct Question {
     pub(super) named: Owner,
     /// Where the table knows the flow, the ring is not asked.
     pub(super) table_first: bool,
-    /// The service is least_conn.
+    /// The service counts its owners' flows.
     pub(super) counts_load: bool,
+    /// Backends of the service have a most number of flows.
+    pub(super) is_capped: bool,
+    /// The service limits new flows, and this packet may open one.
+    pub(super) is_limited: bool,
+    /// Whose budget that is charged to, where it is limited.
+    pub(super) source: FlowKey,
     /// Whether the answer may change the table.
     pub(super) keeps_books: bool,
 }
@@ -77,7 +100,7 @@ pub(super) fn choose<T: Tables>(
     if !table_first && !slot.in_transition() {
         let quiet = service.tracking != TRACKING_FULL
             || !keeps_books
-            || !(segment.is_event() || is_first_in_epoch(t, host, key, now));
+            || !(segment.is_event() || is_first_in_epoch(t, host, key, now) || is_limited_datagram(service, segment));
         if quiet {
             return Some(slot.current());
         }
@@ -92,7 +115,10 @@ pub(super) fn choose<T: Tables>(
         is_nat: service.forward == FORWARD_NAT,
         named: NOBODY,
         table_first,
-        counts_load: service.select == SELECT_LEAST_CONN,
+        counts_load: service.counts_load(),
+        is_capped: service.flags & SERVICE_CAPPED != 0,
+        is_limited: false,
+        source: FlowKey { bucket: 0, tag: 0 },
         keeps_books,
     };
     None
@@ -143,6 +169,9 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
         return Choice::plain(if ring_routes(q) { q.slot.current() } else { entry.owner() });
     }
     if matches!(q.segment, Segment::Syn) && syn_opens_anew(old, q.is_nat) {
+        if q.is_limited && t.is_source_spent(q.what.service, q.source) {
+            return Choice::refused(Verdict::DropRateLimited);
+        }
         return rewrite(t, q, found, newcomer(t, q));
     }
     let mut owner = entry.owner();
@@ -163,10 +192,10 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
     let state = after_client(old, q.segment);
     let mut tally = Tally(0);
     if is_left_alone(q, entry, owner, state) {
-        return Choice { owner, tally };
+        return Choice::new(owner, tally);
     }
     if !update(found, FlowEntry::new(q.what.key.tag, owner, state, q.now)) {
-        return Choice { owner, tally };
+        return Choice::new(owner, tally);
     }
     if owner != entry.owner() {
         tally.add(Tally::MOVED);
@@ -181,7 +210,7 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
     if is_lingering(q, state) {
         let _done = forget(t, q);
     }
-    Choice { owner, tally }
+    Choice::new(owner, tally)
 }
 
 /// Nothing worth a write: the state is what it was and the time is of this epoch, or the flow is over.
@@ -210,7 +239,19 @@ fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
     if !q.keeps_books {
         return Choice::plain(stateless);
     }
+    if q.is_limited && q.named == NOBODY {
+        if t.is_source_spent(q.what.service, q.source) {
+            return Choice::refused(Verdict::DropRateLimited);
+        }
+        if t.is_budget_spent(q.what.service) {
+            // A flow that nobody counts would take a place that is another's.
+            return if q.is_capped { Choice::refused(Verdict::DropRateLimited) } else { untold(stateless) };
+        }
+    }
     let owner = if q.named == NOBODY { newcomer(t, q) } else { q.named };
+    if owner == FULL {
+        return Choice::refused(Verdict::DropBackendFull);
+    }
     // The last words of a flow that is over, or was never entered: where the ring routes they need no entry, and an entry
     // would count a flow that nobody will end.
     let last_words = matches!(q.segment, Segment::Rst) || (ring_routes(q) && matches!(q.segment, Segment::Fin));
@@ -231,13 +272,27 @@ fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
             t.add_load(victim, -1);
         }
         Inserted::Full | Inserted::Refused => {
-            tally.add(Tally::REFUSED);
-            return Choice { owner: stateless, tally };
+            if has_place(q) {
+                t.add_load(owner, -1);
+            }
+            return untold(stateless);
         }
     }
     tally.add(Tally::OPENED);
     opened(t, q, owner);
-    Choice { owner, tally }
+    Choice::new(owner, tally)
+}
+
+/// A flow that is not entered goes where its later packets will.
+#[inline(always)]
+const fn untold(stateless: Owner) -> Choice {
+    Choice::new(stateless, Tally(Tally::REFUSED))
+}
+
+/// A datagram whose flow's budget must be asked for if it is new: another flow's flag in the epoch bitmap must not hide it.
+#[inline(always)]
+const fn is_limited_datagram(service: &ServiceEntry, segment: Segment) -> bool {
+    service.flags & SERVICE_LIMITED != 0 && matches!(segment, Segment::Datagram)
 }
 
 /// Gives an entry to a new flow, or to its flow's new owner.
@@ -245,7 +300,10 @@ fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
 fn rewrite<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>, owner: Owner) -> Choice {
     let mut tally = Tally(0);
     if owner == NOBODY {
-        return Choice { owner, tally };
+        return Choice::new(owner, tally);
+    }
+    if owner == FULL {
+        return Choice::refused(Verdict::DropBackendFull);
     }
     if update(found, FlowEntry::new(q.what.key.tag, owner, first_state(q.segment), q.now)) {
         if !found.entry.is_ended() {
@@ -253,17 +311,25 @@ fn rewrite<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>, owner: Owne
         }
         tally.add(Tally::OPENED);
         opened(t, q, owner);
+    } else if has_place(q) {
+        t.add_load(owner, -1);
     }
-    Choice { owner, tally }
+    Choice::new(owner, tally)
 }
 
 /// The next packet of the client confirms the flow, so it must be an event.
 #[inline(always)]
 fn opened<T: Tables>(t: &T, q: &Question, owner: Owner) {
     let _done = forget(t, q);
-    if q.counts_load {
+    if q.counts_load && !has_place(q) {
         t.add_load(owner, 1);
     }
+}
+
+/// The flow's place was taken when its owner was chosen.
+#[inline(always)]
+const fn has_place(q: &Question) -> bool {
+    q.is_capped && q.named == NOBODY && opens(q.segment)
 }
 
 /// An entry's flow has gone from its owner to `to`.
@@ -278,7 +344,7 @@ fn move_load<T: Tables>(t: &T, q: &Question, entry: FlowEntry, to: Owner) {
     }
 }
 
-/// As `ServiceEntry::owner_is_in_table`.
+/// As `ServiceEntry::owner_is_in_table`, but for places.
 #[inline(always)]
 const fn owner_is_in_table(q: &Question) -> bool {
     q.select >= SELECT_ROUND_ROBIN
@@ -304,6 +370,7 @@ const fn ring_routes(q: &Question) -> bool {
 #[inline(always)]
 fn newcomer<T: Tables>(t: &T, q: &Question) -> Owner {
     match q.segment {
+        Segment::Syn | Segment::Datagram if q.is_capped => t.place(q.what.service, by_policy(t, q), limits::draw(q)),
         Segment::Syn | Segment::Datagram if owner_is_in_table(q) => by_policy(t, q),
         Segment::Syn => q.slot.current(),
         Segment::Datagram | Segment::Data | Segment::Fin | Segment::Rst => untracked(t, q.slot),
@@ -317,10 +384,15 @@ fn untracked<T: Tables>(t: &T, slot: Slot) -> Owner {
     if is_alive(t, owner) { owner } else { slot.current() }
 }
 
-/// round_robin takes the next turn, least_conn the less loaded of two; the ring's owner where that one is gone.
+/// round_robin takes the next turn, least_conn the less loaded of two, the others the ring's owner; that one too where the
+/// policy's is gone.
 #[inline(always)]
 fn by_policy<T: Tables>(t: &T, q: &Question) -> Owner {
-    let owner = if q.counts_load { less_loaded(t, q) } else { t.turn(q.what.service) };
+    let owner = match q.select {
+        SELECT_LEAST_CONN => less_loaded(t, q),
+        SELECT_ROUND_ROBIN => t.turn(q.what.service),
+        _ => q.slot.current(),
+    };
     if is_alive(t, owner) { owner } else { q.slot.current() }
 }
 

@@ -15,7 +15,7 @@ use crate::reply::{
     REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, SNAT_ENDED, SnatForwardEntry, SnatForwardKey,
     SnatReverseEntry, SnatReverseKey,
 };
-use crate::service::{SELECT_LEAST_CONN, SERVICE_PREFIX, ServiceEntry, TRACKING_FULL};
+use crate::service::{SERVICE_PREFIX, ServiceEntry, TRACKING_FULL};
 use crate::stats::Tally;
 use crate::tables::Tables;
 
@@ -31,7 +31,7 @@ pub(super) fn ask<F: Family>(host: &Host, backend: &BackendEntry, sheet: &mut Sh
     let (ip, tr, service) = (&sheet.ip, &sheet.tr, &sheet.service);
     let mut flags = if service.slot_by_source() { REPLY_SLOT_BY_SOURCE } else { 0 };
     flags |= if service.tracking == TRACKING_FULL { REPLY_TRACKED } else { 0 };
-    flags |= if service.select == SELECT_LEAST_CONN { REPLY_COUNTS_LOAD } else { 0 };
+    flags |= if service.counts_load() { REPLY_COUNTS_LOAD } else { 0 };
     flags |= if service.flags & SERVICE_PREFIX != 0 { REPLY_PREFIX } else { 0 };
     sheet.borrower = SnatReverseEntry {
         client: F::to_address(&ip.src),

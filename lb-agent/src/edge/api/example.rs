@@ -26,6 +26,7 @@ pub fn snapshot() -> Snapshot {
         half_open_flows: 1,
         counts: CountQuality::Exact,
         slots_in_transition: 3,
+        limits: None,
         panic: false,
         backends,
     };
@@ -77,6 +78,7 @@ fn backend(last: u8, state: BackendState, active_flows: u64) -> BackendStatus {
         expired_flows: 3,
         refused_flows: 0,
         evicted_flows: 0,
+        max_connections: None,
         reason: "2 of 2 probes passed".to_owned(),
         next_hop: "ok".to_owned(),
         owner: u16::from(last),

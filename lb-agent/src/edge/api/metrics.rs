@@ -21,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::metrics_limits::limits;
 use crate::pure::model::BackendState;
 use crate::pure::snapshot::{BackendStatus, ServiceStatus, Snapshot};
 
@@ -74,6 +75,7 @@ impl Collector for Metrics {
         agent(&mut encoder, snapshot)?;
         services(&mut encoder, &snapshot.services)?;
         backends(&mut encoder, &snapshot.services)?;
+        limits(&mut encoder, &snapshot.services)?;
         packets(&mut encoder, snapshot)
     }
 }
@@ -186,7 +188,7 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(
 }
 
 /// Writes a family: its description once, then its series.
-fn family<M: EncodeMetric, L: prometheus_client::encoding::EncodeLabelSet>(
+pub(super) fn family<M: EncodeMetric, L: prometheus_client::encoding::EncodeLabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

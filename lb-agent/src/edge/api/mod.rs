@@ -40,6 +40,7 @@
 
 pub mod client;
 pub mod metrics;
+mod metrics_limits;
 pub mod server;
 pub mod socket;
 mod flows;

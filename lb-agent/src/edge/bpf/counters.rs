@@ -19,6 +19,21 @@ const WORDS: usize = size_of::<OwnerCounters>() / size_of::<u64>();
 const EXPIRED: usize = core::mem::offset_of!(OwnerCounters, expired) / size_of::<u64>();
 const LINGERED: usize = core::mem::offset_of!(OwnerCounters, lingered) / size_of::<u64>();
 
+/// Flows that have come and gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turnover {
+    pub(super) come: i64,
+    pub(super) gone: i64,
+}
+
+impl Turnover {
+    /// What has come and gone since `earlier`; never negative.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        let between = |now: i64, then: i64| now.wrapping_sub(then).max(0);
+        Self { come: between(self.come, earlier.come), gone: between(self.gone, earlier.gone) }
+    }
+}
+
 /// The counters.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -60,6 +75,13 @@ impl Counters {
             }
         }
         totals
+    }
+
+    /// Flows of an owner that have come and gone since load, by the packet path's own count.
+    pub(super) fn turnover(&self, owner: Owner) -> Turnover {
+        let total = OwnerCounters::read_from_bytes(self.sum(owner).as_bytes()).unwrap_or_default();
+        let gone = total.closed.wrapping_add(total.reset).wrapping_add(total.evicted);
+        Turnover { come: total.opened.cast_signed(), gone: gone.cast_signed() }
     }
 
     /// How packets ended, by verdict.

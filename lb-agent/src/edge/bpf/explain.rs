@@ -16,10 +16,11 @@ use lb_common::slot::{NOBODY, Owner, Slot, slot_of};
 use lb_common::table::{Lookup, find};
 use lb_common::tables::Tables;
 
+use super::explain_limits;
 use super::explain_packet::MadeUp;
 use super::frozen::Frozen;
 use super::maps::{BpfDataPlane, Failure, address, failed};
-use super::observe::{backend, now};
+use super::observe::{backend, now_ns};
 use crate::edge::dataplane::DataPlaneError;
 use crate::pure::flows::state_name;
 use crate::pure::snapshot::{Explanation, FlowEntryStatus, FlowQuery};
@@ -45,7 +46,7 @@ impl BpfDataPlane {
             ring: service.zip(ring).map(|((service, _), ring)| (service.id, ring)),
             flows: &self.flows,
             kept: &self.kept,
-            now: now().map_err(|e| told(failed(maps::FLOWS, e)))?,
+            now_ns: now_ns().map_err(|e| told(failed(maps::FLOWS, e)))?,
         };
         Ok(explain(&frozen, query, service))
     }
@@ -124,6 +125,8 @@ fn flow_steps(
     steps.push(format!("its flow falls on slot {number}, which is {state}"));
     (told.slot, told.slot_state) = (Some(number), Some(state));
 
+    steps.extend(explain_limits::steps(t, query, service, slot));
+
     let what = Lookup { key, mask: t.host.flow_mask, service: service.id, idle_ticks: service.idle_ticks };
     match find(t, &what) {
         Some(found) => {
@@ -135,7 +138,7 @@ fn flow_steps(
                 owner: found.entry.owner(),
                 backend: None,
                 tag: format!("{:08x}", found.entry.tag()),
-                silent_s: u64::from(t.now.since(found.entry.time())) * TICK_NS / 1_000_000_000,
+                silent_s: u64::from(t.now().since(found.entry.time())) * TICK_NS / 1_000_000_000,
             }));
         }
         None => steps.push("the flow table does not know the flow".to_owned()),
@@ -185,7 +188,7 @@ fn entry_state(entry: FlowEntry, t: &Frozen<'_>) -> String {
         Some(FlowState::FinServer) => "closed by the server",
         Some(FlowState::Ended) | None => "ended",
     };
-    let silent = u64::from(t.now.since(entry.time())) * TICK_NS / 1_000_000_000;
+    let silent = u64::from(t.now().since(entry.time())) * TICK_NS / 1_000_000_000;
     format!("{state}, owner {}, silent {silent} s", entry.owner())
 }
 

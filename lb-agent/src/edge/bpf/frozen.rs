@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusal};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
@@ -24,12 +25,15 @@ use super::maps::{hash, mapped};
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Slots;
+use crate::pure::tables::rule_of;
 use crate::pure::tables::{Endpoint, ServiceId, Tables as Written};
 
 /// What packets keep, opened once.
 pub(super) struct PacketMaps {
     loads: Mapped<AtomicU64>,
     epochs: Mapped<AtomicU64>,
+    budgets: Mapped<AtomicU64>,
+    sources: Mapped<AtomicU64>,
     cursors: PerCpuArray<MapData, u32>,
     snat_forward: HashMap<MapData, SnatForwardKey, SnatForwardEntry>,
     snat_reverse: HashMap<MapData, SnatReverseKey, SnatReverseEntry>,
@@ -51,6 +55,8 @@ impl PacketMaps {
         Ok(Self {
             loads: mapped(pins, maps::LOADS)?,
             epochs: mapped(pins, maps::EPOCHS)?,
+            budgets: mapped(pins, maps::BUDGETS)?,
+            sources: mapped(pins, maps::SOURCES)?,
             cursors,
             snat_forward: hash(pins, maps::SNAT_FORWARD)?,
             snat_reverse: hash(pins, maps::SNAT_REVERSE)?,
@@ -67,7 +73,7 @@ pub(super) struct Frozen<'a> {
     pub(super) ring: Option<(ServiceId, Slots)>,
     pub(super) flows: &'a Mapped<AtomicU64>,
     pub(super) kept: &'a PacketMaps,
-    pub(super) now: Ticks,
+    pub(super) now_ns: u64,
 }
 
 /// A bucket in mapped memory.
@@ -81,6 +87,13 @@ impl Bucket for FrozenBucket<'_> {
 
     fn exchange(self, i: usize, old: u64, _new: u64) -> bool {
         self.load(i) == old
+    }
+}
+
+impl Frozen<'_> {
+    fn access(&self, service: u32, source: std::net::IpAddr) -> Option<u32> {
+        let service = ServiceId::try_from(service).ok()?;
+        rule_of(&self.written.access, service, source).map(|(_, rule)| rule)
     }
 }
 
@@ -140,10 +153,51 @@ impl<'a> Tables for Frozen<'a> {
     }
 
     fn load(&self, owner: Owner) -> u64 {
-        self.kept.loads.get(usize::from(owner)).map_or(0, |load| load.load(Ordering::Relaxed))
+        let load = self.kept.loads.get(usize::from(owner)).map_or(0, |load| load.load(Ordering::Relaxed));
+        // A flow's end may be counted on one CPU before its beginning is on another.
+        if load >> 63 == 0 { load } else { 0 }
     }
 
     fn add_load(&self, _owner: Owner, _delta: i64) {}
+
+    fn turns(&self, service: u16) -> u32 {
+        self.written.schedules.get(&service).map_or(0, |turns| u32::try_from(turns.len()).unwrap_or(u32::MAX))
+    }
+
+    fn nth_turn(&self, service: u16, n: u32) -> Owner {
+        self.written.schedules.get(&service).and_then(|turns| turns.get(n as usize)).copied().unwrap_or(NOBODY)
+    }
+
+    fn take_place(&self, owner: Owner, most: u32) -> bool {
+        self.load(owner) < u64::from(most)
+    }
+
+    fn limits(&self, service: u16) -> Option<&Limits> {
+        self.written.limits.get(&service)
+    }
+
+    fn budget(&self, service: u16) -> u64 {
+        self.kept.budgets.get(usize::from(service)).map_or(0, |budget| budget.load(Ordering::Relaxed))
+    }
+
+    fn exchange_budget(&self, service: u16, old: u64, _new: u64) -> bool {
+        self.budget(service) == old
+    }
+
+    fn source_bucket(&self, index: u32) -> Option<FrozenBucket<'a>> {
+        let start = (index as usize).checked_mul(FLOW_BUCKET_ENTRIES)?;
+        Some(FrozenBucket(self.kept.sources.get(start..start.checked_add(FLOW_BUCKET_ENTRIES)?)?))
+    }
+
+    fn access_v4(&self, key: &AccessV4) -> Option<u32> {
+        self.access(u32::from_be_bytes(key.service), key.addr.into())
+    }
+
+    fn access_v6(&self, key: &AccessV6) -> Option<u32> {
+        self.access(u32::from_be_bytes(key.service), key.addr.into())
+    }
+
+    fn count_refusal(&self, _service: u16, _what: Refusal) {}
 
     fn bucket(&self, index: u32) -> Option<FrozenBucket<'a>> {
         let start = (index as usize).checked_mul(FLOW_BUCKET_ENTRIES)?;
@@ -157,7 +211,11 @@ impl<'a> Tables for Frozen<'a> {
     fn set_epoch_word(&self, _index: u32, _word: u64) {}
 
     fn now(&self) -> Ticks {
-        self.now
+        Ticks::from_ns(self.now_ns)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 
     fn count_evicted(&self, _owner: Owner) {}

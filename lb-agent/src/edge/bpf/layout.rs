@@ -1,12 +1,14 @@
 //! What every map must look like: the pins of an earlier agent are compared with this before anything is reused.
 
 use aya::maps::{MapInfo, MapType};
+use lb_common::admission::{AccessV4, AccessV6, Limits, Refusals};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{
-    FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS,
+    FLOW_BUCKET_ENTRIES, MAX_ACCESS_RULES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES,
+    MAX_SNAT_FLOWS, SOURCE_BUCKETS,
 };
 use lb_common::maps;
 use lb_common::quic::{QuicConfig, QuicServerKey};
@@ -101,9 +103,9 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
     // The prefix's length comes first.
-    let trie = |name, address: usize, value| Shape {
+    let trie = |name, data: usize, value, entries| Shape {
         kind: LpmTrie,
-        ..hash(name, size_of::<u32>() + address, value, MAX_PREFIXES)
+        ..hash(name, size_of::<u32>() + data, value, entries)
     };
     let (services, owners) = (at_most(MAX_SERVICES), at_most(MAX_OWNERS));
     [
@@ -127,10 +129,16 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         hash(maps::SNAT_FORWARD, size_of::<SnatForwardKey>(), size_of::<SnatForwardEntry>(), MAX_SNAT_FLOWS),
         hash(maps::SNAT_REVERSE, size_of::<SnatReverseKey>(), size_of::<SnatReverseEntry>(), MAX_SNAT_FLOWS),
         hash(maps::FRAGMENTS, size_of::<FragmentKey>(), size_of::<FragmentEntry>(), MAX_FRAGMENTS),
+        array(maps::LIMITS, size_of::<Limits>(), services),
+        array(maps::BUDGETS, size_of::<u64>(), services),
+        array(maps::SOURCES, size_of::<FlowBucket>(), at_most(SOURCE_BUCKETS)),
+        trie(maps::ACCESS_V4, size_of::<AccessV4>(), size_of::<u32>(), MAX_ACCESS_RULES),
+        trie(maps::ACCESS_V6, size_of::<AccessV6>(), size_of::<u32>(), MAX_ACCESS_RULES),
+        Shape { kind: PerCpuArray, ..array(maps::REFUSALS, size_of::<Refusals>(), services) },
         array(maps::TAPS, size_of::<Taps>(), 1),
         Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
-        trie(maps::PREFIXES_V4, size_of::<[u8; 4]>(), size_of::<EndpointV4>()),
-        trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>()),
+        trie(maps::PREFIXES_V4, size_of::<[u8; 4]>(), size_of::<EndpointV4>(), MAX_PREFIXES),
+        trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>(), MAX_PREFIXES),
         array(maps::QUIC_CONFIGS, size_of::<QuicConfig>(), services),
         hash(maps::QUIC_SERVERS, size_of::<QuicServerKey>(), size_of::<u32>(), MAX_OWNERS),
     ]

@@ -18,6 +18,7 @@ use lb_common::slot::Owner;
 use lb_common::trace::Tap;
 use zerocopy::IntoBytes;
 
+use super::access::Admission;
 use super::error::{LoadError, errno};
 use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
@@ -27,7 +28,7 @@ use super::pin::Pins;
 use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
+use crate::pure::tables::{Endpoint, Observed, Op, ServiceId, Source};
 
 /// Turns packed into one 64-bit word of a schedule.
 const TURNS_PER_WORD: usize = size_of::<u64>() / size_of::<Owner>();
@@ -50,6 +51,7 @@ pub struct BpfDataPlane {
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
+    pub(super) admission: Admission,
     pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
 }
@@ -75,6 +77,7 @@ impl BpfDataPlane {
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
+            admission: Admission::open(pins)?,
             taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
         })
@@ -207,6 +210,9 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveRing(service) => self.remove_ring(*service),
             Op::SetService(key, entry) => self.set_service(key, entry),
             Op::RemoveService(key) => self.remove_service(key),
+            Op::SetLimits(service, limits) => self.admission.set_limits(*service, limits),
+            Op::SetAccess(source, rule) => self.admission.set(source, *rule),
+            Op::RemoveAccess(source) => self.admission.remove(source),
             Op::SetTap(number, tap) => self.set_tap(*number, tap),
             Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
             Op::SetPrefix(prefix) => self.lookup.set_prefix(prefix),
@@ -266,6 +272,9 @@ fn describe(op: &Op) -> String {
         Op::RemoveRing(s) => format!("remove the ring of service {s}"),
         Op::SetService(e, s) => format!("enter service {} ({})", s.id, endpoint(e)),
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
+        Op::SetLimits(s, _) => format!("write the limits of service {s}"),
+        Op::SetAccess(s, _) => format!("enter {} into an access list", rule(s)),
+        Op::RemoveAccess(s) => format!("remove {} from an access list", rule(s)),
         Op::SetTap(n, _) => format!("open tap {n}"),
         Op::ClearTap(n) => format!("close tap {n}"),
         Op::SetPrefix(e) => format!("enter prefix of {}", endpoint(e)),
@@ -278,6 +287,10 @@ fn describe(op: &Op) -> String {
 
 pub(super) fn address(address: &Address) -> std::net::IpAddr {
     std::net::Ipv6Addr::from(address.0).to_canonical()
+}
+
+fn rule(source: &Source) -> String {
+    source.parts().map_or_else(String::new, |(service, net)| format!("{net} of service {service}"))
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {

@@ -50,6 +50,8 @@ impl BpfDataPlane {
             vips: read(&self.vips, maps::VIPS, |key| key)?,
             locals: read(&self.locals, maps::LOCALS, |key| key)?.into_keys().collect(),
             interfaces: read(&self.interfaces, maps::INTERFACES, |key| key)?,
+            limits: self.admission.read_limits(),
+            access: self.admission.read_access()?,
             taps: self.read_taps(),
         })
     }
@@ -78,7 +80,12 @@ impl BpfDataPlane {
 
 /// Now, as flow entries keep it.
 pub(super) fn now() -> std::io::Result<Ticks> {
-    Ok(Ticks::from_ns(u64::try_from(monotonic()?.as_nanos()).unwrap_or(u64::MAX)))
+    Ok(Ticks::from_ns(now_ns()?))
+}
+
+/// The same in ns.
+pub(super) fn now_ns() -> std::io::Result<u64> {
+    Ok(u64::try_from(monotonic()?.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// `CLOCK_MONOTONIC`, which the packet programs read too.

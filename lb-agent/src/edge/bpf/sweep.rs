@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lb_common::admission::Refusals;
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
 use lb_common::flow::{FlowEntry, FlowState};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS};
 use lb_common::maps;
-use lb_common::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry};
+use lb_common::service::{FORWARD_NAT, SERVICE_ACCESS, SERVICE_CAPPED, SERVICE_LIMITED, ServiceEntry};
 use lb_common::slot::{Owner, Slot, slot_of};
 use lb_common::sweep::{Judgement, judge};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::counters::Counters;
+use super::access::RefusalCounters;
+use super::counters::{Counters, Turnover};
 use super::error::LoadError;
 use super::maps::{failed, mapped};
 use super::mmap::Mapped;
@@ -27,6 +29,7 @@ use super::rings::{Rings, Slots};
 use super::sweep_replies::ReplyMaps;
 use crate::edge::dataplane::{DataPlaneError, Sweeper};
 use crate::pure::sweep::{FlowCounts, SlotSet, SweepReport, SweepRequest, TableUse};
+use crate::pure::tables::ServiceId;
 
 const BACKEND_WORDS: usize = size_of::<BackendEntry>() / size_of::<u64>();
 
@@ -54,6 +57,7 @@ pub struct BpfSweeper {
     backends: Mapped<AtomicU64>,
     loads: Mapped<AtomicU64>,
     counters: Counters,
+    refusals: RefusalCounters,
     rings: Rings,
     replies: ReplyMaps,
     owners: Vec<OwnerInfo>,
@@ -70,6 +74,7 @@ impl BpfSweeper {
             backends: mapped(pins, maps::BACKENDS)?,
             loads: mapped(pins, maps::LOADS)?,
             counters: Counters::open(pins)?,
+            refusals: RefusalCounters::open(pins)?,
             rings: Rings::open(pins)?,
             replies: ReplyMaps::open(pins)?,
             owners: vec![OwnerInfo::default(); MAX_OWNERS],
@@ -133,14 +138,36 @@ impl BpfSweeper {
         used
     }
 
-    /// What least_conn compares: flows that are not over. Packets add and subtract meanwhile; the next sweep sets that right.
-    fn set_loads(&self, services: &[ServiceInfo]) {
-        for ((info, counts), load) in self.owners.iter().zip(&self.counts).zip(self.loads.iter()) {
-            let service = services.get(usize::from(info.service));
-            if service.is_some_and(|s| s.entry.select == SELECT_LEAST_CONN) {
-                load.store(u64::from(counts.active + counts.half_open + counts.adopted), Ordering::Relaxed);
+    /// Owners whose flows are counted as they come and go.
+    fn counted(&self, services: &[ServiceInfo]) -> Vec<Owner> {
+        let is_counted =
+            |info: &OwnerInfo| services.get(usize::from(info.service)).is_some_and(|s| s.entry.counts_load());
+        (0..).zip(&self.owners).filter(|(_, info)| is_counted(info)).map(|(owner, _)| owner).collect()
+    }
+
+    /// Sets right what least_conn and backends with a most number of flows count by: flows that are not over. Packets add and
+    /// subtract while the walk counts, so that a load is right if it lies within what came and went meanwhile of what was
+    /// counted; what does not is set to the nearest that does. A plain store would give places away twice.
+    fn set_loads(&self, before: &[(Owner, Turnover)]) {
+        let loads = before.iter().filter_map(|(owner, _)| self.loads.get(usize::from(*owner)));
+        let loads: Vec<_> = loads.map(|load| (load, load.load(Ordering::Relaxed))).collect();
+        for ((owner, before), (load, now)) in before.iter().zip(loads) {
+            let Some(counts) = self.counts.get(usize::from(*owner)) else { continue };
+            let meanwhile = self.counters.turnover(*owner).since(*before);
+            let counted = i64::from(counts.active) + i64::from(counts.half_open) + i64::from(counts.adopted);
+            let right = now.cast_signed().clamp(counted - meanwhile.gone, counted + meanwhile.come);
+            let difference = right - now.cast_signed();
+            if difference != 0 {
+                let _before = load.fetch_add(difference.cast_unsigned(), Ordering::Relaxed);
             }
         }
+    }
+
+    /// What limits have refused. Services without any need no system call.
+    fn refusals(&self, request: &SweepRequest) -> io::Result<BTreeMap<ServiceId, Refusals>> {
+        let has_limits = |entry: &ServiceEntry| entry.flags & (SERVICE_ACCESS | SERVICE_LIMITED | SERVICE_CAPPED) != 0;
+        let services = request.services.iter().filter(|(_, entry)| has_limits(entry));
+        services.map(|(id, _)| Ok((*id, self.refusals.of(*id)?))).collect()
     }
 
     fn flow_counts(&self) -> BTreeMap<Owner, FlowCounts> {
@@ -158,8 +185,10 @@ impl Sweeper for BpfSweeper {
         let started = monotonic().map_err(told(maps::FLOWS))?;
         let now = Ticks::from_ns(u64::try_from(started.as_nanos()).unwrap_or(u64::MAX));
         let mut services = self.prepare(request).map_err(told(maps::RINGS))?;
+        let before: Vec<_> =
+            self.counted(&services).into_iter().map(|owner| (owner, self.counters.turnover(owner))).collect();
         let used = self.walk(&mut services, now);
-        self.set_loads(&services);
+        self.set_loads(&before);
         let mut flows = self.flow_counts();
         if request.walk_reply_maps {
             self.replies.sweep(request, now, &mut flows).map_err(told(maps::SNAT_REVERSE))?;
@@ -172,10 +201,22 @@ impl Sweeper for BpfSweeper {
         let forgot = request.forget.keys().filter(|id| request.services.contains_key(id)).copied().collect();
         let counters = self.counters.per_owner(&self.in_use);
         let verdicts = self.counters.verdicts();
+        let refusals = self.refusals(request).map_err(told(maps::REFUSALS))?;
         let took = monotonic().map_err(told(maps::FLOWS))?.saturating_sub(started);
         let table = TableUse { used, room: self.flows.len() as u64 };
         let walked_reply_maps = request.walk_reply_maps;
-        Ok(SweepReport { started, took, flows, blocked, counters, verdicts, walked_reply_maps, forgot, table })
+        Ok(SweepReport {
+            started,
+            took,
+            flows,
+            blocked,
+            counters,
+            refusals,
+            verdicts,
+            walked_reply_maps,
+            forgot,
+            table,
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::pure::model::ServiceSpec;
 use crate::pure::quic::ServerId;
 use crate::pure::sweep::SweepReport;
 use crate::pure::tables::{Observed, ServiceId};
-use crate::pure::transition::RingState;
+use crate::pure::transition::{RingState, Rules};
 use crate::pure::wanted::RuntimeChanges;
 
 impl Ledger {
@@ -45,8 +45,12 @@ impl Ledger {
                     member.flows = first.flows.get(&member.owner).copied().unwrap_or_default();
                     member.counters = first.counters.get(&member.owner).copied().unwrap_or_default();
                 }
-                let (ring, stores) = RingState::adopt(slots, rules(spec), is_all_tracked(entry, &members, first), now);
+                // What was asked of the table until now may be the ring's to answer from here on: that is a change like any.
+                let were = Rules { owner_is_in_table: entry.owner_is_in_table(), ..rules(spec) };
+                let (mut ring, mut stores) = RingState::adopt(slots, were, is_all_tracked(entry, &members, first), now);
+                stores.extend(ring.set_rules(rules(spec), now));
                 let mut service = Service::new(id, spec.clone(), members, ring, stores);
+                service.refusals = first.refusals.get(&id).copied().unwrap_or_default();
                 service.resume(now);
                 let _ = ledger.services.insert(id, service);
             }

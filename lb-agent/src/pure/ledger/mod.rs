@@ -343,6 +343,7 @@ impl Ledger {
             || self.services.values().any(|s| {
                 s.ring.in_transition() > 0
                     || s.spec.select == super::model::Select::LeastConn
+                    || super::limits::is_capped(&s.spec)
                     || s.members.iter().any(|m| {
                         matches!(m.phase, Phase::Draining { .. }) || !m.is_alive() && m.phase == Phase::Serving
                     })

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use lb_common::admission::Refusals;
 use lb_common::slot::{NOBODY, Owner};
 
 use super::event::Event;
 use super::member::{Member, Phase};
 use crate::pure::health::{Health, HealthChange};
+use crate::pure::limits;
 use crate::pure::maglev;
 use crate::pure::model::{OnDown, ProbeKind, Protocol, Select, ServiceSpec, Tracking};
 use crate::pure::panic;
@@ -39,6 +41,8 @@ pub struct Service {
     pub turns: Vec<Owner>,
     /// Whether too few are up and flows go to all that have ever been.
     pub panic: bool,
+    /// What its limits have refused since load.
+    pub refusals: Refusals,
     /// Who has slots, with which weight: what the ring was last made for.
     serving: Vec<maglev::Member>,
     /// When slots that a failure has left uneven are evened out.
@@ -57,6 +61,7 @@ impl Service {
             ring,
             turns: Vec::new(),
             panic: false,
+            refusals: Refusals::default(),
             serving: Vec::new(),
             rebalance_at: None,
             stores,
@@ -76,7 +81,7 @@ impl Service {
         if self.spec.health.kind != spec.health.kind {
             self.members.iter_mut().for_each(|m| m.round += 1);
         }
-        if self.spec.select != spec.select {
+        if self.spec.select != spec.select || limits::is_capped(&self.spec) != limits::is_capped(spec) {
             // Turns are made together with the ring.
             self.rebalance_at = Some(now);
         }
@@ -187,7 +192,12 @@ impl Service {
             }
             self.rebalance_at = Some(now + REBALANCE_AFTER);
         }
-        self.turns = if self.spec.select == Select::RoundRobin { schedule::build(&next) } else { Vec::new() };
+        self.turns = match self.spec.select {
+            Select::RoundRobin => schedule::build(&next),
+            // Where a new flow looks for a place when its own backend has none.
+            _ if limits::is_capped(&self.spec) => schedule::build(&alike(&next)),
+            _ => Vec::new(),
+        };
         self.serving = next;
     }
 
@@ -268,6 +278,9 @@ impl Service {
             m.flows = report.flows.get(&m.owner).copied().unwrap_or_default();
             let before = std::mem::replace(&mut m.counters, report.counters.get(&m.owner).copied().unwrap_or_default());
             is_untracked |= before.refused < m.counters.refused || before.evicted < m.counters.evicted;
+        }
+        if let Some(refusals) = report.refusals.get(&self.id) {
+            self.refusals = *refusals;
         }
         if is_untracked {
             self.ring.note_refusals(now);
@@ -351,12 +364,18 @@ const fn candidate(m: &Member) -> panic::Candidate {
     panic::Candidate { health: m.health, ever_up: m.ever_up }
 }
 
+/// The same members, each with one turn.
+fn alike(members: &[maglev::Member]) -> Vec<maglev::Member> {
+    members.iter().map(|m| maglev::Member { weight: 1, ..*m }).collect()
+}
+
 /// What the ring's rules depend on in a service's specification.
 pub(super) fn rules(spec: &ServiceSpec) -> Rules {
     Rules {
         tracking: spec.tracking,
         idle: spec.idle_timeout(),
         owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn)
+            || limits::is_capped(spec)
             || (spec.quic.is_some() && spec.tracking == Tracking::Full),
     }
 }

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use lb_common::admission::Limits;
 use lb_common::quic::QuicConfig;
 
-use super::tables::{Op, ServiceId, Tables};
+use super::tables::{Op, ServiceId, Source, Tables};
 
 /// Slots to write, by service: a whole ring where none is there, single slots where one is.
 pub type RingChanges = BTreeMap<ServiceId, Vec<(u32, u32)>>;
@@ -38,6 +39,8 @@ pub fn plan(
             ops.push(Op::StoreSlots(id, slots));
         }
     }
+    ops.extend(changed(&observed.limits, &desired.limits).map(|(id, l)| Op::SetLimits(id, l)));
+    ops.extend(longest_first(changed(&observed.access, &desired.access)).map(|(s, rule)| Op::SetAccess(s, rule)));
     ops.extend(changed(&observed.quic_servers, &desired.quic_servers).map(|(k, o)| Op::SetQuicServer(k, o)));
     ops.extend(changed(&observed.quic, &desired.quic).map(|(id, c)| Op::SetQuic(id, c)));
     ops.extend(changed(&observed.services, &desired.services).map(|(e, s)| Op::SetService(e, s)));
@@ -60,6 +63,9 @@ fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
     ops.extend(gone(&observed.taps, &desired.taps).map(Op::ClearTap));
     ops.extend(observed.prefixes.difference(&desired.prefixes).map(|p| Op::RemovePrefix(*p)));
     ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
+    let unlimited = Limits::default();
+    ops.extend(gone(&observed.limits, &desired.limits).map(|id| Op::SetLimits(id, unlimited)));
+    ops.extend(shortest_first(gone(&observed.access, &desired.access)).map(Op::RemoveAccess));
     ops.extend(gone(&observed.quic, &desired.quic).map(|id| Op::SetQuic(id, QuicConfig::default())));
     ops.extend(gone(&observed.quic_servers, &desired.quic_servers).map(Op::RemoveQuicServer));
     ops.extend(observed.rings.difference(&desired.rings).map(|id| Op::RemoveRing(*id)));
@@ -69,6 +75,22 @@ fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
     ops.extend(gone(&observed.vips, &desired.vips).map(Op::RemoveVip));
     ops.extend(gone(&observed.interfaces, &desired.interfaces).map(Op::RemoveInterface));
     ops.extend(observed.locals.difference(&desired.locals).map(|a| Op::RemoveLocal(*a)));
+}
+
+/// Rules of access lists come in from the longest prefix to the shortest, and go from the shortest to the longest: then a source
+/// about which the old list and the new one agree is treated so at every moment in between. Its new rule stands before any
+/// shorter one that contradicts it, and its old one stays until every shorter one that contradicts it is gone.
+fn longest_first(rules: impl Iterator<Item = (Source, u32)>) -> impl Iterator<Item = (Source, u32)> {
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort_by_key(|(source, _)| std::cmp::Reverse(source.bits()));
+    rules.into_iter()
+}
+
+/// As [`longest_first`] says.
+fn shortest_first(rules: impl Iterator<Item = Source>) -> impl Iterator<Item = Source> {
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort_by_key(Source::bits);
+    rules.into_iter()
 }
 
 fn changed<'a, K: Ord + Copy, V: PartialEq + Copy>(
@@ -106,6 +128,10 @@ pub fn note(op: &Op, tables: &mut Tables) {
         Op::RemoveRing(id) => drop(tables.rings.remove(id)),
         Op::SetService(e, s) => drop(tables.services.insert(*e, *s)),
         Op::RemoveService(e) => drop(tables.services.remove(e)),
+        Op::SetLimits(id, limits) if *limits == Limits::default() => drop(tables.limits.remove(id)),
+        Op::SetLimits(id, limits) => drop(tables.limits.insert(*id, *limits)),
+        Op::SetAccess(source, rule) => drop(tables.access.insert(*source, *rule)),
+        Op::RemoveAccess(source) => drop(tables.access.remove(source)),
         Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
         Op::ClearTap(n) => drop(tables.taps.remove(n)),
         Op::SetPrefix(p) => drop(tables.prefixes.insert(*p)),
@@ -119,3 +145,5 @@ pub fn note(op: &Op, tables: &mut Tables) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod access_tests;
