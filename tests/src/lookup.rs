@@ -65,13 +65,13 @@ impl Kernel {
         Ok(Array::try_from(self.ebpf.map_mut(maps::QUIC_CONFIGS).context("no map QUIC_CONFIGS")?)?)
     }
 
-    fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, V>> {
+    pub(crate) fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         LpmTrie::try_from(map).with_context(|| format!("map {name}"))
     }
 }
 
-fn clear_trie<K: Pod, V: Pod>(mut map: LpmTrie<&mut MapData, K, V>) -> Result<()> {
+pub(crate) fn clear_trie<K: Pod, V: Pod>(mut map: LpmTrie<&mut MapData, K, V>) -> Result<()> {
     let keys: Vec<Key<K>> = map.keys().collect::<std::result::Result<_, _>>()?;
     for key in keys {
         map.remove(&key)?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
@@ -31,6 +32,7 @@ use zerocopy::FromBytes;
 
 use crate::age::{older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::ground;
+use crate::lookup::clear_trie;
 use crate::world::{BUCKETS, EPOCH_WORDS, NOW_NS, World};
 
 /// What became of a packet.
