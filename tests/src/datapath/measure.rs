@@ -51,6 +51,7 @@ struct Warm {
 }
 
 /// What is measured.
+#[expect(clippy::large_enum_variant, reason = "there are a dozen, made once")]
 enum Subject<'a> {
     Weir { device: Device<'a>, warm: Warm },
     Peer(Peer),
@@ -199,10 +200,10 @@ impl<'w> Measurement<'_, 'w> {
     /// SYNs into an empty table, as many as it was made for: once for the cost, once for the rate.
     fn syns(&mut self, row: &mut Row) -> Result<()> {
         let (near, frames) = (self.subject.near(), self.plan.capacity);
-        let send = |generator: &mut Generator| generator.send(Traffic::Syn, Check::Off, near, frames);
+        let fill = |generator: &mut Generator| generator.send(Traffic::Syn, Check::Off, near, frames);
         let floor_ns = self.floor_cost(Traffic::Syn)?;
         let before = self.emptied()?;
-        let (ns, sent) = self.cost(send)?;
+        let (ns, sent) = self.cost(fill)?;
         if let Some(before) = before {
             let report = self.device()?.sweep()?;
             let after = total(&report);
@@ -215,7 +216,7 @@ impl<'w> Measurement<'_, 'w> {
         }
         let floor_mpps = self.floor_rate(Traffic::Syn)?;
         let _before = self.emptied()?;
-        let mpps = self.rate(send)?.0;
+        let mpps = self.rate(fill)?.0;
         row.rounds.push(Round { ns, floor_ns, mpps, floor_mpps });
         Ok(())
     }
@@ -312,10 +313,10 @@ impl<'w> Measurement<'_, 'w> {
         Ok(ns_between(&before, &self.generator.floor_info()?))
     }
 
-    fn cost(&mut self, send: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(f64, Sent)> {
+    fn cost(&mut self, run: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(f64, Sent)> {
         let _while_on = enable_stats(Stats::RunTime)?;
         let before = self.subject.info()?;
-        let sent = send(self.generator)?;
+        let sent = run(self.generator)?;
         Ok((ns_between(&before, &self.subject.info()?), sent))
     }
 
@@ -325,9 +326,9 @@ impl<'w> Measurement<'_, 'w> {
     }
 
     /// Frames that came back, millions a second.
-    fn rate(&mut self, send: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(f64, Sent)> {
+    fn rate(&mut self, run: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(f64, Sent)> {
         let before = self.generator.received()?[FRAMES];
-        let sent = send(self.generator)?;
+        let sent = run(self.generator)?;
         let millions = as_f64(self.generator.received()?[FRAMES] - before) / 1e6;
         Ok((millions / sent.took.as_secs_f64(), sent))
     }
@@ -353,7 +354,7 @@ const PLACE_BYTES: u64 = 8;
 /// Time of a run, ns; 0 where nothing ran.
 fn ns_between(before: &ProgramInfo, after: &ProgramInfo) -> f64 {
     let runs = after.run_count() - before.run_count();
-    let time = after.run_time() - before.run_time();
+    let time = after.run_time().saturating_sub(before.run_time());
     time.as_secs_f64() * 1e9 / as_f64(runs.max(1))
 }
 
