@@ -81,6 +81,7 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
             hurry,
             watches: watches_tx,
             flows: Arc::new(loaded.flows),
+            can_capture: bpf::can_capture(),
         },
         &ends,
     );

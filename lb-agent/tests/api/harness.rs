@@ -88,6 +88,7 @@ impl Server {
             hurry: std::sync::Arc::default(),
             watches: mpsc::channel(1).0,
             flows: Arc::new(Entries),
+            can_capture: true,
         };
         let task = tokio::spawn(server::serve(socket, api, shutdown.clone().cancelled_owned()));
         let client = Client::new(room.socket());

@@ -93,7 +93,7 @@ const ROOMS: &[Room] = &[
 ];
 
 /// What an edge may use of `pure`: the nouns, not the deciders.
-const NOUNS: [&str; 8] = [
+const NOUNS: [&str; 10] = [
     "crate::pure::model",
     "crate::pure::network",
     "crate::pure::tables",
@@ -101,6 +101,8 @@ const NOUNS: [&str; 8] = [
     "crate::pure::snapshot",
     "crate::pure::command",
     "crate::pure::wanted",
+    "crate::pure::watch",
+    "crate::pure::flows",
     "crate::pure::doctor::facts",
 ];
 
@@ -136,7 +138,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
 fn breaks_edge_law(edge: &str, path: &str) -> Option<&'static str> {
     if is_below(path, "crate::pure") && !NOUNS.iter().any(|noun| is_below(path, noun)) {
         return Some(
-            "edges know the nouns of pure (model, network, tables, sweep, snapshot, command, wanted, doctor::facts), not the deciders",
+            "edges know the nouns of pure (model, network, tables, sweep, snapshot, command, wanted, watch, flows, doctor::facts), not the deciders",
         );
     }
     let other = path.strip_prefix("crate::edge::")?.split("::").next()?;

@@ -39,6 +39,8 @@ pub struct Api {
     pub watches: mpsc::Sender<WatchRequest>,
     /// The flow table.
     pub flows: Arc<dyn FlowTable>,
+    /// Whether the packet programs can copy packets (Linux 5.18).
+    pub can_capture: bool,
 }
 
 /// Serves until `shutdown` is done and the answers under way have been given; then the socket's file is gone.

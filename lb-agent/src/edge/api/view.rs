@@ -113,7 +113,7 @@ pub(super) async fn capture(
     if asked.event.is_some() || asked.sample > 0 {
         return Err(ApiError::invalid("event and sample are for /v1/trace"));
     }
-    if !crate::edge::bpf::can_capture() {
+    if !api.can_capture {
         return Err(ApiError::invalid("captures need Linux 5.18 (bpf_xdp_load_bytes); `lb-agent trace` works here"));
     }
     let most = u32::try_from(MAX_SNAPLEN).unwrap_or(u32::MAX);
