@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod control;
 pub mod demo;
 pub mod lab;
 pub mod measure;

@@ -18,11 +18,12 @@ use lb_common::service::{
     FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH, SERVICE_SNAT,
     SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
 };
+use lb_common::slot::Owner;
 
-use super::ledger::{Ledger, Member, Service};
+use super::ledger::{Changed, Ledger, Member, Service};
 use super::model::{Forward, Select, ServiceKey, Tracking};
 use super::network::{LinkKind, NetworkView, NextHop};
-use super::tables::{Endpoint, Tables};
+use super::tables::{Endpoint, ServiceId, Tables};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
 const EPOCHS_PER_IDLE: u16 = 4;
@@ -96,6 +97,34 @@ pub fn desired(ledger: &Ledger, now: Duration) -> Tables {
         let _ = tables.backends.insert(owner, BackendEntry { service: u16::MAX, ..BackendEntry::default() });
     }
     tables
+}
+
+/// The part of [`desired`] that judgements, sweeps and time can change: entries of services, and of these owners and turns of
+/// these services. `epoch_shift` is the tables'.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// Every service.
+    pub services: Vec<(Endpoint, ServiceEntry)>,
+    /// Turns; empty where there are none.
+    pub schedules: Vec<(ServiceId, Vec<Owner>)>,
+    /// Entries of owners that have a backend.
+    pub backends: Vec<(Owner, BackendEntry)>,
+}
+
+/// Reads off what may have changed, so that a failure among thirty thousand backends does not wait for all of them.
+pub fn desired_part(ledger: &Ledger, changed: &Changed, epoch_shift: u32, now: Duration) -> Part {
+    let services = ledger.services();
+    let entry = |s: &Service| (endpoint(&s.spec.key), service_entry(s, epoch_shift, now));
+    let turns = |id: &ServiceId| services.get(id).map(|s| (*id, s.turns.clone()));
+    let backend = |owner: &Owner| {
+        let service = ledger.service_of(*owner)?;
+        Some((*owner, backend_entry(service, service.member(*owner)?, ledger, now).0))
+    };
+    Part {
+        services: services.values().map(entry).collect(),
+        schedules: changed.services.iter().filter_map(turns).collect(),
+        backends: changed.owners.iter().filter_map(backend).collect(),
+    }
 }
 
 /// VIPs that are ours to announce, and on which links: interface index and our MAC address there. Sets compare.

@@ -87,7 +87,7 @@ async fn probe(
             tracing::warn!("cannot probe {} from this host: {reason}. Its state stays as it is", target.addr);
         }
         if let Some(change) = machine.observe(&outcome, clock.now()) {
-            let fact = Fact::Health { owner, round: target.round, change };
+            let fact = Fact::Health { owner, round: target.round, change, at: clock.now() };
             if facts.send(fact).await.is_err() {
                 return;
             }

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::pure::model::BackendState;
-use crate::pure::snapshot::{BackendStatus, ServiceStatus, Snapshot};
+use crate::pure::snapshot::{LATENCY_BOUNDS_US, LatencyStatus, BackendStatus, ServiceStatus, Snapshot};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -86,6 +86,7 @@ fn agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(),
     let seconds = Some(&Unit::Seconds);
     gauge(encoder, "uptime", "Time since the agent started", seconds, &agent.uptime_s.cast_signed())?;
     counter(encoder, "reconciles", "Times that the maps were brought into line with what is wanted", agent.reconciles)?;
+    reprogram(encoder, &agent.reprogram)?;
     let problems = count(agent.problems.len());
     gauge(encoder, "problems", "Things that are wrong now; `lb-agent status` names them", None, &problems)?;
     let differences = count(snapshot.differences.len());
@@ -211,6 +212,16 @@ fn gauge<N: prometheus_client::encoding::EncodeGaugeValue>(
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), Error> {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+/// Prometheus wants its buckets to end with infinity.
+fn reprogram(encoder: &mut DescriptorEncoder<'_>, latency: &LatencyStatus) -> Result<(), Error> {
+    let help = "Time from the judgement that a backend is down until the last of its slots was another's";
+    let mut metric = encoder.encode_descriptor("reprogram", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    let counted = LATENCY_BOUNDS_US.iter().zip(latency.within).map(|(bound, n)| (as_seconds(*bound), n));
+    let beyond = latency.count.saturating_sub(latency.within.iter().sum());
+    let buckets: Vec<(f64, u64)> = counted.chain([(f64::MAX, beyond)]).collect();
+    metric.encode_histogram::<NoLabelSet>(as_seconds(latency.sum_us), latency.count, &buckets, None)
 }
 
 fn info<'a, const N: usize>(

@@ -35,6 +35,7 @@ impl Ledger {
     ) -> Result<Self, Refusal> {
         // What is shown before the next sweep must not look like counters that began anew.
         let mut ledger = Self { verdicts: first.verdicts.clone(), table: first.table, ..Self::default() };
+        ledger.known_rings.extend(observed.slots.keys());
         for spec in &specs {
             let entry = observed.tables.services.get(&endpoint(&spec.key));
             if let Some((entry, slots)) = entry.and_then(|entry| Some((entry, observed.slots.get(&entry.id)?))) {
@@ -45,6 +46,7 @@ impl Ledger {
                     member.counters = first.counters.get(&member.owner).copied().unwrap_or_default();
                 }
                 let (ring, stores) = RingState::adopt(slots, rules(spec), is_all_tracked(entry, &members, first), now);
+                ledger.places.extend(members.iter().map(|m| (m.owner, id)));
                 let mut service = Service::new(id, spec.clone(), members, ring, stores);
                 service.resume(now);
                 let _ = ledger.services.insert(id, service);

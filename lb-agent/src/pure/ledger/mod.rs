@@ -59,6 +59,26 @@ pub struct Ledger {
     sweep_took: Duration,
     sweeps: u64,
     events: Vec<Event>,
+    /// Ids whose ring the map has, or may have.
+    known_rings: BTreeSet<ServiceId>,
+    /// Where an owner is, or was last.
+    places: BTreeMap<Owner, ServiceId>,
+    /// Services of which something was stated since they were last looked at.
+    unseen: BTreeSet<ServiceId>,
+    /// Where the search for a ring that must be made anew goes on.
+    rebuilt: ServiceId,
+    changed: Changed,
+}
+
+/// What may differ from the maps since the last time.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    /// Pools, the network, indices: everything has to be compared.
+    pub everything: bool,
+    /// Else these owners' entries and these services' turns, beside the slots of rings and the services' own entries.
+    pub owners: BTreeSet<Owner>,
+    /// Services whose turns may have changed.
+    pub services: BTreeSet<ServiceId>,
 }
 
 /// What a backend is probed with.
@@ -107,6 +127,17 @@ impl Ledger {
         self.services.values().find(|s| s.spec.name == name)
     }
 
+    /// Ids of the services, in the order of the file.
+    pub fn ids_in_file_order(&self) -> Vec<ServiceId> {
+        let ids: BTreeMap<_, _> = self.services.values().map(|s| (s.spec.key, s.id)).collect();
+        self.specs.iter().filter_map(|spec| ids.get(&spec.key).copied()).collect()
+    }
+
+    /// The service that an owner serves.
+    pub fn service_of(&self, owner: Owner) -> Option<&Service> {
+        self.services.get(self.places.get(&owner)?)
+    }
+
     /// This host's network.
     pub const fn network(&self) -> &NetworkView {
         &self.network
@@ -132,6 +163,11 @@ impl Ledger {
         (self.table, self.sweep_took, self.sweeps)
     }
 
+    /// What may differ from the maps since this was last asked.
+    pub fn take_changed(&mut self) -> Changed {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Slots that existing rings must store, in order.
     pub fn take_ring_changes(&mut self) -> RingChanges {
         let changes = self.services.values_mut().map(|s| (s.id, s.take_stores()));
@@ -154,7 +190,7 @@ impl Ledger {
 
     /// The round in which a backend's health is judged; `None`: nobody has this index.
     pub fn probe_round(&self, owner: Owner) -> Option<u64> {
-        self.services.values().find_map(|s| s.member(owner)).map(|m| m.round)
+        self.service_of(owner)?.member(owner).map(|m| m.round)
     }
 
     /// Takes what there is to tell since the last time.
@@ -181,6 +217,7 @@ impl Ledger {
         }
         self.specs = specs;
         self.changes = changes;
+        self.changed.everything = true;
         self.tick(now);
         Ok(())
     }
@@ -206,18 +243,25 @@ impl Ledger {
         let id = known.unwrap_or_else(|| {
             let id = (0..ServiceId::MAX).find(|id| !self.services.contains_key(id)).unwrap_or_default();
             let ring = RingState::new(&vec![NOBODY; RING_SIZE], rules(spec), now);
-            // The id may have been another service's until now: what its ring holds is written over.
-            let stores = (0_u32..).zip(ring.values()).collect();
-            let _ = self.services.insert(id, Service::new(id, spec.clone(), Vec::new(), ring, stores));
+            let service = if self.known_rings.insert(id) {
+                Service::unmade(id, spec.clone(), ring)
+            } else {
+                // The id may have been another service's until now: what its ring holds is written over.
+                let stores = (0_u32..).zip(ring.values()).collect();
+                Service::new(id, spec.clone(), Vec::new(), ring, stores)
+            };
+            let _ = self.services.insert(id, service);
             self.events.push(Event::info(format!("service {} added on {}", spec.name, spec.key)));
             id
         });
         let Some(service) = self.services.get_mut(&id) else { return };
         service.set_spec(spec, now);
         service.depart_all_but(pool, now, &mut self.events);
+        let known: BTreeSet<SocketAddr> = service.members.iter().map(|m| m.addr).collect();
         for wanted in pool {
-            if !service.members.iter().any(|m| m.addr == wanted.addr) {
+            if !known.contains(&wanted.addr) {
                 let Some(owner) = self.owners.allocate() else { continue };
+                let _ = self.places.insert(owner, id);
                 service.join(Member::new(owner, wanted.addr, wanted.weight, wanted.origin), &mut self.events);
             }
             service.steer(wanted, now, &mut self.events);
@@ -249,6 +293,7 @@ impl Ledger {
         let (owner, flows) = (member.owner, member.flows_at_stake());
         service.remove(owner, now);
         self.owners.retire(owner, now);
+        self.changed.everything = true;
         self.events.push(Event::warn(format!(
             "backend {addr} removed by force, {flows} flows cut (service {})",
             service.spec.name
@@ -257,27 +302,78 @@ impl Ledger {
         flows
     }
 
-    /// A probe has changed the judgement of a backend.
+    /// A probe has changed the judgement of a backend. What follows from it, [`Self::look`] finds: many judgements of one
+    /// service come together, and are followed once.
     pub fn health(&mut self, owner: Owner, change: &HealthChange, now: Duration) {
-        let Some(service) = self.services.values_mut().find(|s| s.member(owner).is_some()) else { return };
-        self.events.extend(service.health(owner, change, now));
-        service.reshape(now, self.swept);
+        let Some(id) = self.places.get(&owner) else { return };
+        let Some(service) = self.services.get_mut(id) else { return };
+        if let Some(event) = service.health(owner, change, now) {
+            self.events.push(event);
+            let _ = self.unseen.insert(*id);
+            let _ = self.changed.owners.insert(owner);
+        }
+    }
+
+    /// Lets what cannot wait follow what was stated: slots of backends that have failed go to others. Rings that have to be
+    /// made anew are left to [`Self::rebuild_next`].
+    pub fn look(&mut self, now: Duration) {
+        for id in std::mem::take(&mut self.unseen) {
+            self.look_at(id, now);
+        }
+    }
+
+    fn look_at(&mut self, id: ServiceId, now: Duration) {
+        let Some(service) = self.services.get_mut(&id) else { return };
+        let touched = service.look(now, self.swept);
+        if !touched.is_empty() {
+            self.changed.owners.extend(touched);
+            let _ = self.changed.services.insert(id);
+        }
+    }
+
+    /// Whether a ring waits to be made anew.
+    pub fn is_stale(&self) -> bool {
+        self.services.values().any(Service::is_stale)
+    }
+
+    /// Makes one ring anew that waits for it, another one each time.
+    pub fn rebuild_next(&mut self, now: Duration) {
+        let stale = |range: std::ops::RangeInclusive<ServiceId>| {
+            self.services.range(range).find(|(_, s)| s.is_stale()).map(|(id, _)| *id)
+        };
+        let after = self.rebuilt.saturating_add(1);
+        if let Some(id) = stale(after..=ServiceId::MAX).or_else(|| stale(0..=self.rebuilt)) {
+            self.rebuilt = id;
+            self.rebuild(id, now);
+        }
+    }
+
+    fn rebuild(&mut self, id: ServiceId, now: Duration) {
+        if let Some(service) = self.services.get_mut(&id) {
+            service.rebuild(now);
+            let _ = self.changed.services.insert(id);
+        }
     }
 
     /// The network is now like this.
     pub fn set_network(&mut self, view: NetworkView) {
         self.network = view;
+        self.changed.everything = true;
     }
 
     /// We listen on these interfaces.
     pub fn set_interfaces(&mut self, names: Vec<String>) {
         self.interfaces = names;
+        self.changed.everything = true;
     }
 
     /// A sweep has ended.
     pub fn swept(&mut self, report: &SweepReport, now: Duration) {
+        let retired = self.owners.retired().count();
         for service in self.services.values_mut() {
             let (gone, events) = service.swept(report, now);
+            // A drain has ended: who is probed may have changed.
+            self.changed.everything |= !events.is_empty();
             self.events.extend(events);
             for owner in gone {
                 service.remove(owner, now);
@@ -291,18 +387,28 @@ impl Ledger {
                     || services.values().any(|s| s.ring.is_named(owner))
             });
         }
+        self.changed.everything |= self.owners.retired().count() != retired;
         self.swept = report.started;
         self.verdicts.clone_from(&report.verdicts);
         self.table = report.table;
         self.sweep_took = report.took;
         self.sweeps += 1;
-        self.tick(now);
+        self.look_at_all(now);
     }
 
-    /// Lets everything follow that time alone has changed.
+    /// Lets everything follow that time alone has changed, but for rings that have to be made anew.
+    pub fn look_at_all(&mut self, now: Duration) {
+        self.unseen.clear();
+        for id in self.services.keys().copied().collect::<Vec<_>>() {
+            self.look_at(id, now);
+        }
+    }
+
+    /// The same, rings included: afterwards nothing waits.
     pub fn tick(&mut self, now: Duration) {
-        for service in self.services.values_mut() {
-            service.reshape(now, self.swept);
+        self.look_at_all(now);
+        while self.is_stale() {
+            self.rebuild_next(now);
         }
     }
 

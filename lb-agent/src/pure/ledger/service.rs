@@ -1,5 +1,6 @@
 //! One service as the agent knows it: its pool, its ring, and how the one follows the other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lb_common::slot::{NOBODY, Owner};
@@ -43,6 +44,10 @@ pub struct Service {
     serving: Vec<maglev::Member>,
     /// When slots that a failure has left uneven are evened out.
     rebalance_at: Option<Duration>,
+    /// The ring and the turns are to be made anew, by [`Service::rebuild`].
+    is_stale: bool,
+    /// The map has no ring yet: it is made with all slots as they are then.
+    is_unmade: bool,
     /// Slots that the map does not have yet, in the order in which they changed.
     stores: Stores,
 }
@@ -59,8 +64,15 @@ impl Service {
             panic: false,
             serving: Vec::new(),
             rebalance_at: None,
+            is_stale: false,
+            is_unmade: false,
             stores,
         }
+    }
+
+    /// The same where the maps have never had a ring for it.
+    pub(super) fn unmade(id: ServiceId, spec: ServiceSpec, ring: RingState) -> Self {
+        Self { is_unmade: true, ..Self::new(id, spec, Vec::new(), ring, Stores::new()) }
     }
 
     /// The member with this owner.
@@ -71,7 +83,8 @@ impl Service {
     /// Takes the operator's wishes in, all but the pool.
     pub(super) fn set_spec(&mut self, spec: &ServiceSpec, now: Duration) {
         if rules(&self.spec) != rules(spec) {
-            self.stores.extend(self.ring.set_rules(rules(spec), now));
+            let stores = self.ring.set_rules(rules(spec), now);
+            self.store(stores);
         }
         if self.spec.health.kind != spec.health.kind {
             self.members.iter_mut().for_each(|m| m.round += 1);
@@ -160,54 +173,98 @@ impl Service {
         Some(if up { Event::info(text) } else { Event::warn(text) })
     }
 
-    /// Lets the ring and the schedule follow the pool. Cheap when nothing has changed.
-    pub(super) fn reshape(&mut self, now: Duration, swept: Duration) {
-        self.settle_lives(now, swept);
+    /// Lets the ring follow at once what cannot wait: whoever has failed loses its slots to those who serve. The rest waits for
+    /// [`Self::rebuild`]. Cheap when nothing has changed. Owners whose backend entry may have changed.
+    pub(super) fn look(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
+        let mut touched = self.settle_lives(now, swept);
         let next = self.shares(now);
-        let due = self.rebalance_at.is_some_and(|at| now >= at);
-        let dead: Vec<Owner> =
-            self.members.iter().filter(|m| !m.is_alive() && self.ring.is_named(m.owner)).map(|m| m.owner).collect();
-        if next == self.serving && dead.is_empty() && !due {
-            return;
+        self.is_stale |= self.rebalance_at.is_some_and(|at| now >= at);
+        if next == self.serving && touched.is_empty() {
+            return touched;
         }
-        let wanted = maglev::build(&next);
-        // Slots of an empty pool have no flows to wait for.
-        self.stores.extend(self.ring.bereave(NOBODY, &wanted, now));
-        for owner in dead {
-            self.stores.extend(self.ring.bereave(owner, &wanted, now));
+        let before = std::mem::take(&mut self.serving);
+        let weights: BTreeMap<Owner, u32> = next.iter().map(|m| (m.owner, m.weight)).collect();
+        touched.extend(before.iter().filter(|m| weights.get(&m.owner) != Some(&m.weight)).map(|m| m.owner));
+        touched.sort_unstable();
+        touched.dedup();
+        let lost: Vec<Owner> = touched.iter().copied().filter(|o| self.is_lost(*o, &weights)).collect();
+        for owner in &lost {
+            self.hand_over(*owner, &next, now);
         }
-        let failed = self.only_failures(&next);
-        if failed.is_empty() {
-            self.stores.extend(self.ring.retarget(&wanted, now));
-            self.rebalance_at = None;
-        } else {
-            for owner in failed {
-                self.stores.extend(self.ring.move_off(owner, &wanted, now));
-            }
+        self.serving = before;
+        if !lost.is_empty() {
+            self.serving.retain(|m| !lost.contains(&m.owner));
+            self.turns = self.turns_of(&self.serving);
             self.rebalance_at = Some(now + REBALANCE_AFTER);
         }
-        self.turns = if self.spec.select == Select::RoundRobin { schedule::build(&next) } else { Vec::new() };
-        self.serving = next;
+        let have_failed = lost.iter().all(|o| self.member(*o).is_some_and(has_failed));
+        if self.serving != next || !have_failed {
+            let served: BTreeSet<Owner> = self.serving.iter().map(|m| m.owner).collect();
+            touched.extend(next.iter().filter(|m| !served.contains(&m.owner)).map(|m| m.owner));
+            self.is_stale = true;
+        }
+        touched
     }
 
-    /// Who has just been lost to failures, where that is all that has changed.
-    fn only_failures(&self, next: &[maglev::Member]) -> Vec<Owner> {
-        let lost: Vec<Owner> =
-            self.serving.iter().map(|s| s.owner).filter(|o| !next.iter().any(|n| n.owner == *o)).collect();
-        let rest_unchanged =
-            self.serving.len() == next.len() + lost.len() && next.iter().all(|n| self.serving.contains(n));
-        let by_failure = |o: &Owner| {
-            self.member(*o).is_some_and(|m| m.phase == Phase::Serving && matches!(m.health, Health::Down(_)))
-        };
-        if rest_unchanged && lost.iter().all(by_failure) { lost } else { Vec::new() }
+    /// Whether an owner has slots that it must lose at once.
+    fn is_lost(&self, owner: Owner, serving: &BTreeMap<Owner, u32>) -> bool {
+        !serving.contains_key(&owner) && self.member(owner).is_some_and(|m| !m.is_alive() || has_failed(m))
+    }
+
+    /// Gives a failed member's slots to those who serve.
+    fn hand_over(&mut self, owner: Owner, to: &[maglev::Member], now: Duration) {
+        let Some(member) = self.member(owner) else { return };
+        let (key, is_dead) = (maglev::identity(&member.addr), !member.is_alive());
+        let stores = self.ring.hand_over(owner, is_dead, |slots| maglev::stand_ins(to, slots, key), now);
+        self.store(stores);
+    }
+
+    /// Whether the ring waits to be made anew.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// Makes the ring and the turns anew for who serves now: a millisecond or two.
+    pub(super) fn rebuild(&mut self, now: Duration) {
+        let next = self.shares(now);
+        let wanted = maglev::build(&next);
+        // Slots of an empty pool have no flows to wait for.
+        let dead = self.members.iter().filter(|m| !m.is_alive()).map(|m| m.owner);
+        for owner in [NOBODY].into_iter().chain(dead).collect::<Vec<_>>() {
+            let stores = self.ring.bereave(owner, &wanted, now);
+            self.store(stores);
+        }
+        let stores = self.ring.retarget(&wanted, now);
+        self.store(stores);
+        self.turns = self.turns_of(&next);
+        self.serving = next;
+        self.rebalance_at = None;
+        self.is_stale = false;
+    }
+
+    fn turns_of(&self, members: &[maglev::Member]) -> Vec<Owner> {
+        if self.spec.select == Select::RoundRobin { schedule::build(members) } else { Vec::new() }
+    }
+
+    fn store(&mut self, stores: Stores) {
+        if self.is_unmade {
+            return;
+        }
+        if self.stores.is_empty() {
+            self.stores = stores;
+        } else {
+            self.stores.extend(stores);
+        }
     }
 
     /// Decides whose flows are let go, and who may have flows again: after a death only when a sweep has removed every entry
     /// that names it, else flows that have moved on would be called back.
-    fn settle_lives(&mut self, now: Duration, swept: Duration) {
+    /// Owners for which that has changed.
+    fn settle_lives(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
         let on_down = self.spec.health.on_down;
         let panic = self.is_panic();
         self.panic = panic;
+        let mut changed = Vec::new();
         for m in &mut self.members {
             let gone = match m.phase {
                 Phase::Disabled | Phase::Drained { .. } => true,
@@ -217,9 +274,11 @@ impl Service {
             match (gone, m.dead_since) {
                 (true, None) => m.dead_since = Some(now),
                 (false, Some(since)) if swept > since + PACKETS_DONE => m.dead_since = None,
-                _ => {}
+                _ => continue,
             }
+            changed.push(m.owner);
         }
+        changed
     }
 
     fn is_panic(&self) -> bool {
@@ -268,7 +327,8 @@ impl Service {
             self.ring.note_refusals(now);
         }
         if let Some(blocked) = report.blocked.get(&self.id) {
-            self.stores.extend(self.ring.settle(Swept { started: report.started, blocked }, now));
+            let stores = self.ring.settle(Swept { started: report.started, blocked }, now);
+            self.store(stores);
         }
         if report.forgot.contains(&self.id) {
             self.ring.forgotten(now);
@@ -311,17 +371,21 @@ impl Service {
         self.members.retain(|m| m.owner != owner);
         self.serving.retain(|s| s.owner != owner);
         let wanted = maglev::build(&self.serving);
-        self.stores.extend(self.ring.bereave(owner, &wanted, now));
-        self.stores.extend(self.ring.retarget(&wanted, now));
+        let stores = self.ring.bereave(owner, &wanted, now);
+        self.store(stores);
+        let stores = self.ring.retarget(&wanted, now);
+        self.store(stores);
     }
 
-    /// Slots that the map does not have yet.
+    /// Slots that the map does not have yet. From here on it has a ring: one that was unmade is made by the plan that asks.
     pub(super) fn take_stores(&mut self) -> Stores {
+        self.is_unmade = false;
         std::mem::take(&mut self.stores)
     }
 
     /// The map's slots as read back; whatever differs is stored again.
     pub(super) fn compare(&mut self, slots: &[u32]) {
+        self.is_unmade = false;
         let differ = (0_u32..).zip(self.ring.values()).filter(|(i, v)| slots.get(*i as usize) != Some(v));
         self.stores = differ.collect();
     }
@@ -340,6 +404,10 @@ impl Service {
         let tracked = self.ring.all_tracked_from().filter(|at| *at > now);
         self.rebalance_at.into_iter().chain(ramps).chain(tracked).min()
     }
+}
+
+fn has_failed(m: &Member) -> bool {
+    m.phase == Phase::Serving && matches!(m.health, Health::Down(_))
 }
 
 const fn candidate(m: &Member) -> panic::Candidate {

@@ -179,17 +179,65 @@ impl RingState {
     /// Rule 5: `dead` is silent, and `heirs` (the ring without it) take its place at once, with its flows. No other slot is
     /// touched.
     pub fn bereave(&mut self, dead: Owner, heirs: &[Owner], now: Duration) -> Stores {
-        let mut stores = Stores::new();
-        for (i, slot) in (0_u32..).zip(&mut self.slots) {
-            let heir = heirs.get(i as usize).copied().unwrap_or(NOBODY);
-            let bereaved = slot.bereave(dead, heir);
+        let named = self.slots_naming(dead);
+        self.bereave_slots(dead, &named, |i| heirs.get(i as usize).copied().unwrap_or(NOBODY), now)
+    }
+
+    /// Takes an owner's slots away without waiting for the ring without it: `heirs` names as many owners as it is asked for,
+    /// who take over in the order of the slots; where it names fewer, the pool is empty. `is_dead`: as [`Self::bereave`], else as
+    /// [`Self::move_off`].
+    pub fn hand_over(
+        &mut self,
+        owner: Owner,
+        is_dead: bool,
+        heirs: impl FnOnce(usize) -> Vec<Owner>,
+        now: Duration,
+    ) -> Stores {
+        let mut slots = self.slots_naming(owner);
+        let is_current = |i: &u32| self.slots[*i as usize].current() == owner;
+        let mut heirs = heirs(slots.iter().filter(|i| is_current(i)).count()).into_iter();
+        if is_dead {
+            let heir = |_| heirs.next().unwrap_or(NOBODY);
+            return self.bereave_slots(owner, &slots, heir, now);
+        }
+        slots.retain(is_current);
+        let changes = slots.into_iter().map(|i| (i, heirs.next().unwrap_or(NOBODY))).collect::<Vec<_>>();
+        self.change_slots(&changes, now)
+    }
+
+    /// `heir` is asked for the slots alone whose current owner is dead.
+    fn bereave_slots(
+        &mut self,
+        dead: Owner,
+        slots: &[u32],
+        mut heir: impl FnMut(u32) -> Owner,
+        now: Duration,
+    ) -> Stores {
+        let mut stores = Stores::with_capacity(slots.len());
+        for i in slots {
+            let slot = &mut self.slots[*i as usize];
+            let bereaved = slot.bereave(dead, if slot.current() == dead { heir(*i) } else { NOBODY });
             if bereaved != *slot {
                 *slot = bereaved;
-                stores.push((i, bereaved.0));
+                stores.push((*i, bereaved.0));
             }
         }
         self.note_changes(&stores, now);
         stores
+    }
+
+    /// Slots that name an owner, as current or previous. A failure waits for this, in every ring that the failed machine is in:
+    /// sixteen slots are asked at once, and most of the sixteens name nobody.
+    fn slots_naming(&self, owner: Owner) -> Vec<u32> {
+        const AT_ONCE: usize = 16;
+        let names = |slot: &Slot| slot.current() == owner || slot.in_transition() & (slot.previous() == owner);
+        let mut named = Vec::new();
+        for (first, slots) in (0_u32..).step_by(AT_ONCE).zip(self.slots.chunks(AT_ONCE)) {
+            if slots.iter().fold(false, |any, slot| any | names(slot)) {
+                named.extend((first..).zip(slots).filter(|(_, slot)| names(slot)).map(|(i, _)| i));
+            }
+        }
+        named
     }
 
     /// Rule 4, after a sweep: aged slots settle where nothing live disagrees, young ones age where nothing live can be
@@ -279,26 +327,33 @@ impl RingState {
     /// Changes every slot for which `wanted` names an owner.
     fn change(&mut self, now: Duration, wanted: impl Fn(usize, Slot) -> Option<Owner>) -> Stores {
         // Counted first: growing step by step would cost more than all the rest.
-        let changes = self.slots.iter().enumerate().filter(|(n, slot)| wanted(*n, **slot).is_some()).count();
-        let (mut stores, mut begun) = (Stores::with_capacity(changes), Vec::with_capacity(changes));
+        let count = self.slots.iter().enumerate().filter(|(n, slot)| wanted(*n, **slot).is_some()).count();
+        let mut changes = Vec::with_capacity(count);
+        let wishes = (0_u32..).zip(self.slots.iter().enumerate());
+        changes.extend(wishes.filter_map(|(i, (n, slot))| Some((i, wanted(n, *slot)?))));
+        self.change_slots(&changes, now)
+    }
+
+    /// Makes each of these owners the current one of the slot beside it. Slots come once each, and name another owner.
+    fn change_slots(&mut self, changes: &[(u32, Owner)], now: Duration) -> Stores {
+        let (mut stores, mut begun) = (Stores::with_capacity(changes.len()), Vec::with_capacity(changes.len()));
         let mut rejuvenated = false;
-        for (n, i) in (0..self.slots.len()).zip(0_u32..) {
-            let slot = self.slots[n];
-            let Some(owner) = wanted(n, slot) else { continue };
+        for (i, owner) in changes {
+            let slot = self.slots[*i as usize];
             let new = match self.rules.tracking {
-                Tracking::None => Slot::settled(owner),
-                _ => slot.change_to(owner),
+                Tracking::None => Slot::settled(*owner),
+                _ => slot.change_to(*owner),
             };
             if new.in_transition() {
-                self.forget.recall(i);
+                self.forget.recall(*i);
             }
             // A young slot stays in its cohort: previous is the same, and the idle timeout runs from the beginning.
             if new.in_transition() && (!slot.in_transition() || slot.aged()) {
-                begun.push(i);
+                begun.push(*i);
                 rejuvenated |= slot.aged();
             }
-            self.slots[n] = new;
-            stores.push((i, new.0));
+            self.slots[*i as usize] = new;
+            stores.push((*i, new.0));
         }
         if rejuvenated {
             self.aged.retain(|i| self.slots[*i as usize].aged());
