@@ -5,7 +5,7 @@
 //! [`everything`] and [`generate`] (worlds and packets at random).
 //! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
 //! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once), [`demo`]
-//! (a story told with it).
+//! (a story told with it), [`control`] and [`peers`] (benchmarks of the agent, and beside other balancers).
 //! Harness code panics where something goes wrong: a test has nobody to return an error to.
 #![expect(
     clippy::missing_panics_doc,
@@ -21,6 +21,7 @@ pub mod lab;
 pub mod measure;
 pub mod netns;
 pub mod object;
+pub mod peers;
 mod poll;
 pub mod scenario;
 pub mod server;

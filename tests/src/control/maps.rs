@@ -47,7 +47,6 @@ impl Pins {
 }
 
 /// A ring.
-#[derive(Debug)]
 pub(super) struct OpenRing(Array<MapData, Ring>);
 
 impl OpenRing {

@@ -2,6 +2,7 @@
 //!
 //! - *load*: from the start of the process until every service is in force and every ring names every backend, as the pinned
 //!   maps say; and the most memory that the process has held (`VmHWM`).
+//! - *sweep*: the time that counting a million live flows takes, by the agent's own clock.
 //! - *failure*: a machine that serves 100 services dies. From the judgement of its last failed probe until its last slot is
 //!   stored, by the agent's own clock; and from outside, how far apart the first and the last of the rings changed.
 
@@ -9,6 +10,7 @@ mod config;
 mod ground;
 mod maps;
 mod report;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,6 +74,7 @@ pub fn run(options: &Options) -> ExitCode {
                     report.failures.push(die(&mut ground, &agent, is_silent));
                 }
             }
+            report.sweeps.extend(sweep::measure(&agent, scale));
             agent.terminate();
         }
     }

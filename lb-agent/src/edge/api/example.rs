@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::pure::model::{BackendState, Forward, Protocol, Select, Tracking};
 use crate::pure::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
+    AgentStatus, LatencyStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
 };
 
 /// One service `llm` with one backend up and one draining.
@@ -39,6 +39,7 @@ pub fn snapshot() -> Snapshot {
             config: "/etc/weir/weir.toml".to_owned(),
             program: "abc123".to_owned(),
             reconciles: 17,
+            reprogram: LatencyStatus::default(),
             problems: Vec::new(),
         },
         differences: vec![Difference {

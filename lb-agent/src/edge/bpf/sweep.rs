@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
 use lb_common::flow::{FlowEntry, FlowState};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, MAX_SERVICES};
 use lb_common::maps;
 use lb_common::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry};
 use lb_common::slot::{Owner, Slot, slot_of};
@@ -81,12 +81,14 @@ impl BpfSweeper {
     /// Prepares what the walk looks up: per owner in an array, per service in a list of its own numbering.
     fn prepare(&mut self, request: &SweepRequest) -> io::Result<Vec<ServiceInfo>> {
         let mut services = vec![ServiceInfo::unknown()];
-        let mut numbers = BTreeMap::new();
+        let mut numbers = vec![0_usize; MAX_SERVICES];
         for (id, entry) in &request.services {
             let in_transition = request.in_transition.contains(id);
             let forget = request.forget.get(id).cloned();
             let ring = if in_transition || forget.is_some() { self.rings.get(*id)? } else { None };
-            let _first = numbers.insert(*id, services.len());
+            if let Some(number) = numbers.get_mut(usize::from(*id)) {
+                *number = services.len();
+            }
             services.push(ServiceInfo { entry: *entry, in_transition, ring, forget, blocked: SlotSet::default() });
         }
         self.in_use.clear();
@@ -100,7 +102,7 @@ impl BpfSweeper {
             }
             self.in_use.push(owner);
             let entry = BackendEntry::read_from_bytes(words.as_bytes()).unwrap_or_default();
-            let number = numbers.get(&entry.service).copied().unwrap_or(0);
+            let number = numbers.get(usize::from(entry.service)).copied().unwrap_or(0);
             let service = services.get(number).map_or(0, ServiceInfo::flags);
             let by_source = if entry.slot_by_source() { BY_SOURCE } else { 0 };
             let dead = if entry.is_alive() { 0 } else { MAYBE_DEAD };
