@@ -120,7 +120,9 @@ impl BpfSweeper {
     fn walk(&mut self, services: &mut [ServiceInfo], now: Ticks) -> u64 {
         let mut used = 0;
         let Self { flows, backends, owners, counts, counters, .. } = self;
-        let mut walk = Walk { backends, owners, counts, counters, services, now };
+        // Close together: every entry asks for its service's.
+        let entries: Vec<ServiceEntry> = services.iter().map(|service| service.entry).collect();
+        let mut walk = Walk { backends, owners, counts, counters, entries: &entries, services, now };
         let (buckets, _) = flows.as_chunks::<FLOW_BUCKET_ENTRIES>();
         for bucket in buckets {
             let words = bucket.each_ref().map(|place| place.load(Ordering::Relaxed));
@@ -140,7 +142,8 @@ impl BpfSweeper {
         for ((info, counts), load) in self.owners.iter().zip(&self.counts).zip(self.loads.iter()) {
             let service = services.get(usize::from(info.service));
             if service.is_some_and(|s| s.entry.select == SELECT_LEAST_CONN) {
-                load.store(u64::from(counts.active + counts.half_open + counts.adopted), Ordering::Relaxed);
+                let [active, half_open, adopted, _ended] = counts.0;
+                load.store(u64::from(active + half_open + adopted), Ordering::Relaxed);
             }
         }
     }
@@ -148,7 +151,7 @@ impl BpfSweeper {
     fn flow_counts(&self) -> BTreeMap<Owner, FlowCounts> {
         (0..)
             .zip(&self.counts)
-            .filter(|(_, counts)| counts.named > 0)
+            .filter(|(_, counts)| counts.0 != [0; 4])
             .map(|(owner, counts)| (owner, FlowCounts::from(*counts)))
             .collect()
     }
@@ -200,23 +203,20 @@ struct OwnerInfo {
     flags: u16,
 }
 
-/// What the walk counts per owner.
+/// What the walk counts per owner: entries of active, half-open, adopted and ended flows. Each entry is one of them, so that the walk
+/// adds to one number an entry.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    active: u32,
-    half_open: u32,
-    adopted: u32,
-    named: u32,
-}
+struct Counts([u32; 4]);
+
+const ACTIVE: usize = 0;
+const HALF_OPEN: usize = 1;
+const ADOPTED: usize = 2;
+const ENDED: usize = 3;
 
 impl From<Counts> for FlowCounts {
     fn from(counts: Counts) -> Self {
-        Self {
-            active: counts.active.into(),
-            half_open: counts.half_open.into(),
-            adopted: counts.adopted.into(),
-            named: counts.named.into(),
-        }
+        let [active, half_open, adopted, ended] = counts.0.map(u64::from);
+        Self { active, half_open, adopted, named: active + half_open + adopted + ended }
     }
 }
 
@@ -249,6 +249,7 @@ struct Walk<'a> {
     owners: &'a [OwnerInfo],
     counts: &'a mut [Counts],
     counters: &'a Counters,
+    entries: &'a [ServiceEntry],
     services: &'a mut [ServiceInfo],
     now: Ticks,
 }
@@ -297,7 +298,7 @@ impl Walk<'_> {
         if info.flags & (PURGE | MAYBE_DEAD | FORGET) != 0 && self.is_unwanted(entry, info) {
             return Fate::Delete;
         }
-        let service = self.services.get(usize::from(info.service)).map_or(&UNKNOWN, |s| &s.entry);
+        let service = self.entries.get(usize::from(info.service)).unwrap_or(&UNKNOWN);
         match judge(entry, self.now, service) {
             Judgement::Expire if entry.is_ended() => Fate::Delete,
             Judgement::Expire => {
@@ -335,14 +336,14 @@ impl Walk<'_> {
         let Some(counts) = self.counts.get_mut(usize::from(entry.owner())) else {
             return;
         };
-        counts.named += 1;
-        match judgement {
-            Judgement::Active => counts.active += 1,
-            Judgement::HalfOpen => counts.half_open += 1,
-            Judgement::Adopted => counts.adopted += 1,
-            Judgement::Ended | Judgement::Expire => return,
-        }
-        if info.flags & IN_TRANSITION != 0 {
+        let kind = match judgement {
+            Judgement::Active => ACTIVE,
+            Judgement::HalfOpen => HALF_OPEN,
+            Judgement::Adopted => ADOPTED,
+            Judgement::Ended | Judgement::Expire => ENDED,
+        };
+        counts.0[kind] += 1;
+        if kind != ENDED && info.flags & IN_TRANSITION != 0 {
             self.note_blocked(entry, info);
         }
     }

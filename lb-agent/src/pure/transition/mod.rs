@@ -231,11 +231,11 @@ impl RingState {
     fn slots_naming(&self, owner: Owner) -> Vec<u32> {
         const AT_ONCE: usize = 16;
         let names = |slot: &Slot| slot.current() == owner || slot.in_transition() && slot.previous() == owner;
-        // Without branches, so that the compiler asks several in one instruction.
-        let may_name = |slot: &Slot| (slot.current() == owner) | (slot.previous() == owner);
+        // Without branches and as wide as a slot, so that the compiler asks several in one instruction.
+        let may_name = |slot: &Slot| u32::from(slot.current() == owner) | u32::from(slot.previous() == owner);
         let mut named = Vec::new();
         for (first, slots) in (0_u32..).step_by(AT_ONCE).zip(self.slots.chunks(AT_ONCE)) {
-            if slots.iter().fold(false, |any, slot| any | may_name(slot)) {
+            if slots.iter().fold(0, |any, slot| any | may_name(slot)) != 0 {
                 named.extend((first..).zip(slots).filter(|(_, slot)| names(slot)).map(|(i, _)| i));
             }
         }
