@@ -29,7 +29,7 @@ use crate::pure::snapshot::{AgentStatus, Snapshot};
 use crate::pure::sweep::SweepRequest;
 use crate::task::clock::Clock;
 use crate::task::reconcile::{Exit, Identity, Inputs, Outputs, Reconcile};
-use crate::task::{FACTS_DEPTH, Fact, announce, health, sweep};
+use crate::task::{FACTS_DEPTH, Fact, announce, health, sweep, trace};
 
 /// Runs the agent until it is told to end (SIGTERM, SIGINT) or an operator unloads.
 ///
@@ -68,11 +68,22 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     ends.spawn(health(&taps, facts_tx.clone(), clock, ends.stop.clone()));
     ends.spawn(sweep::run(sweeper, taps.sweeps.clone(), facts_tx, Arc::clone(&hurry), ends.stop.clone()));
     ends.spawn(announce::run(taps.announced.clone(), bpf::announce, ends.stop.clone()));
+    let (watches_tx, watches) = mpsc::channel(api::WATCHES_DEPTH);
+    ends.spawn(trace::run(loaded.sights, watches, commands_tx.clone(), monotonic_ns, ends.stop.clone()));
     if let Some(log) = loaded.log {
         let stop = ends.stop.clone();
         ends.spawn(async move { stop.run_until_cancelled(log.run()).await });
     }
-    sockets.serve(api::server::Api { snapshots: taps.snapshots, commands: commands_tx, hurry }, &ends);
+    sockets.serve(
+        api::server::Api {
+            snapshots: taps.snapshots,
+            commands: commands_tx,
+            hurry,
+            watches: watches_tx,
+            flows: Arc::new(loaded.flows),
+        },
+        &ends,
+    );
 
     tracing::info!("{} services on {}", config.services.len(), interfaces(&config));
     let inputs = Inputs { facts, commands, network: network.view };
@@ -83,6 +94,12 @@ pub async fn run(config: Config, environment: Environment) -> anyhow::Result<()>
     network.task.await??;
     tracing::info!("ended; the packet path {}", if is_unloaded { "is unloaded" } else { "goes on" });
     Ok(())
+}
+
+/// `CLOCK_MONOTONIC`, as the packet programs note it.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(std::time::Duration::ZERO, Into::into);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What ends the tasks, and waits for them.

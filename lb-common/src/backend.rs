@@ -28,17 +28,18 @@ pub struct BackendEntry {
     pub src_mac: [u8; 6],
     /// Service id that this owner serves: a flow entry whose owner belongs to another service is a miss.
     pub service: u16,
-    /// The backend's address.
+    /// The backend's address; ipip, gue: the outer destination, of either family.
     pub addr: Address,
     /// Interface on the way out.
     pub ifindex: u32,
-    /// The backend's port, wire order; 0 keeps the client's (any-port services).
+    /// The backend's port, wire order; 0 keeps the client's (any-port services). gue: the UDP port of the outer destination.
     pub port: [u8; 2],
     /// Prefix length of the link that the backend is on (of 32 or 128), where `BACKEND_ON_LINK`.
     pub link_prefix: u8,
-    /// Always zero.
-    pub zero: u8,
-    /// Our address towards this backend, for `snat` and hairpin; all zero where there is none.
+    /// ipip, gue: how many low bits of the outer source are the flow's (at most 32).
+    pub source_bits: u8,
+    /// nat: our address towards this backend, for `snat` and hairpin; all zero where there is none. ipip, gue: the outer source,
+    /// its low `source_bits` bits zero.
     pub snat_addr: Address,
     /// Relative weight, for least_conn.
     pub weight: u16,

@@ -13,7 +13,7 @@ pub struct EndpointV4 {
     pub port: [u8; 2],
     /// IANA protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
-    /// Always zero.
+    /// Zero; a prefix VIP's length in bits, where `addr` is its network address.
     pub zero: u8,
 }
 
@@ -27,7 +27,7 @@ pub struct EndpointV6 {
     pub port: [u8; 2],
     /// IANA protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
-    /// Always zero.
+    /// Zero; a prefix VIP's length in bits, where `addr` is its network address.
     pub zero: u8,
 }
 
@@ -44,6 +44,14 @@ impl Address {
     #[inline(always)]
     pub const fn v4(a: [u8; 4]) -> Self {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+    }
+
+    /// Whether it is the mapped form of an IPv4 address (`::ffff:0:0/96`).
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        let a = &self.0;
+        let high = u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
+        high == 0 && u32::from_ne_bytes([a[8], a[9], a[10], a[11]]) == u32::from_ne_bytes([0, 0, 0xff, 0xff])
     }
 
     /// The IPv4 address in the last four bytes; meaningful when the address is mapped.

@@ -4,7 +4,7 @@ use crate::csum::Change;
 use crate::decide::{Sheet, Work};
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::flow::FlowKey;
-use crate::hash::{Seed, flow_v4, flow_v6};
+use crate::hash::{Seed, flow_v4, flow_v6, to_vip_v4, to_vip_v6};
 use crate::packet::Packet;
 use crate::parse::{Ip, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Quote, ipv4, ipv6, quoted_ipv4, quoted_ipv6};
 use crate::reply::ReplyEntry;
@@ -42,12 +42,26 @@ pub trait Family {
         src: &Self::Addr,
         dst: &Self::Addr,
     ) -> Option<Change>;
+    /// DSCP and ECN of the IP header at `l3`, as one byte.
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8>;
+    /// Takes one from the TTL and sets the header's checksum right, where it has one.
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<Self::Addr>) -> Option<()>;
     /// In the shape of the slow tables.
     fn to_address(addr: &Self::Addr) -> Address;
     /// From the shape of the slow tables.
     fn from_address(addr: &Address) -> Self::Addr;
     /// Service lookup.
     fn service<'a, T: Tables>(t: &'a T, addr: &Self::Addr, port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry>;
+    /// The same by the longest prefix VIP that holds the address: first the port, then, where `any_port`, every port.
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &Self::Addr,
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry>;
+    /// Whether some prefix VIP holds the address.
+    fn is_in_prefix<T: Tables>(t: &T, addr: &Self::Addr) -> bool;
     /// nat reply lookup.
     fn reply<'a, T: Tables>(t: &'a T, addr: &Self::Addr, port: [u8; 2], protocol: u8) -> Option<&'a ReplyEntry>;
     /// Flow key.
@@ -59,6 +73,11 @@ pub trait Family {
         service: u16,
         by_source: bool,
     ) -> FlowKey;
+    /// Whether one host alone can have the address: neither a group's nor everybody's nor nobody's nor loopback (RFC 1122,
+    /// section 3.2.1.3; RFC 4291, section 2.4).
+    fn is_unicast(addr: &Self::Addr) -> bool;
+    /// Key of a flow to one address of a prefix VIP, from the key that does not say which.
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &Self::Addr, by_source: bool) -> FlowKey;
     /// What replacing an address does to a checksum that covers it.
     fn change(old: &Self::Addr, new: &Self::Addr) -> Change;
     /// Whether both addresses lie in one network of this prefix length.
@@ -119,6 +138,19 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8> {
+        p.load::<1>(l3 + 1).map(|[class]| class)
+    }
+
+    #[inline(always)]
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<[u8; 4]>) -> Option<()> {
+        let [ttl, protocol, c, d] = p.load::<4>(ip.l3 + 8)?;
+        let less = ttl.wrapping_sub(1);
+        let [c, d] = Change::NONE.word([ttl, protocol], [less, protocol]).apply([c, d]);
+        p.store::<4>(ip.l3 + 8, [less, protocol, c, d])
+    }
+
+    #[inline(always)]
     fn to_address(addr: &[u8; 4]) -> Address {
         Address::v4(*addr)
     }
@@ -131,6 +163,31 @@ impl Family for V4 {
     #[inline(always)]
     fn service<'a, T: Tables>(t: &'a T, addr: &[u8; 4], port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry> {
         t.service_v4(&EndpointV4 { addr: *addr, port, protocol, zero: 0 })
+    }
+
+    #[inline(always)]
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &[u8; 4],
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry> {
+        let key = EndpointV4 { port, protocol, ..*t.prefix_v4(addr)? };
+        match t.service_v4(&key) {
+            None if any_port => t.service_v4(&EndpointV4 { port: [0, 0], ..key }),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn is_in_prefix<T: Tables>(t: &T, addr: &[u8; 4]) -> bool {
+        t.prefix_v4(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &[u8; 4], by_source: bool) -> FlowKey {
+        to_vip_v4(seed, key, *vip, by_source)
     }
 
     #[inline(always)]
@@ -148,6 +205,11 @@ impl Family for V4 {
         by_source: bool,
     ) -> FlowKey {
         flow_v4(seed, *client, client_port, vip_port, service, by_source)
+    }
+
+    #[inline(always)]
+    fn is_unicast(addr: &[u8; 4]) -> bool {
+        !matches!(addr[0], 0 | 127 | 224..)
     }
 
     #[inline(always)]
@@ -204,6 +266,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn class<P: Packet>(p: &P, l3: usize) -> Option<u8> {
+        p.load::<2>(l3).map(|[a, b]| a << 4 | b >> 4)
+    }
+
+    #[inline(always)]
+    fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<[u8; 16]>) -> Option<()> {
+        p.store(ip.l3 + 7, [ip.ttl.wrapping_sub(1)])
+    }
+
+    #[inline(always)]
     fn to_address(addr: &[u8; 16]) -> Address {
         Address(*addr)
     }
@@ -216,6 +288,31 @@ impl Family for V6 {
     #[inline(always)]
     fn service<'a, T: Tables>(t: &'a T, addr: &[u8; 16], port: [u8; 2], protocol: u8) -> Option<&'a ServiceEntry> {
         t.service_v6(&EndpointV6 { addr: *addr, port, protocol, zero: 0 })
+    }
+
+    #[inline(always)]
+    fn prefix_service<'a, T: Tables>(
+        t: &'a T,
+        addr: &[u8; 16],
+        port: [u8; 2],
+        protocol: u8,
+        any_port: bool,
+    ) -> Option<&'a ServiceEntry> {
+        let key = EndpointV6 { port, protocol, ..*t.prefix_v6(addr)? };
+        match t.service_v6(&key) {
+            None if any_port => t.service_v6(&EndpointV6 { port: [0, 0], ..key }),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn is_in_prefix<T: Tables>(t: &T, addr: &[u8; 16]) -> bool {
+        t.prefix_v6(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn to_vip(seed: &Seed, key: FlowKey, vip: &[u8; 16], by_source: bool) -> FlowKey {
+        to_vip_v6(seed, key, vip, by_source)
     }
 
     #[inline(always)]
@@ -233,6 +330,14 @@ impl Family for V6 {
         by_source: bool,
     ) -> FlowKey {
         flow_v6(seed, client, client_port, vip_port, service, by_source)
+    }
+
+    #[inline(always)]
+    fn is_unicast(addr: &[u8; 16]) -> bool {
+        let a = addr;
+        let low = u32::from_be_bytes([a[12], a[13], a[14], a[15]]);
+        let rest = [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]];
+        a[0] != 0xff && (low > 1 || rest != [0; 12])
     }
 
     #[inline(always)]
@@ -257,6 +362,24 @@ impl Family for V6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unicast_is_what_one_host_alone_can_have() {
+        for (addr, is) in [([192, 0, 2, 7], true), ([0, 0, 0, 0], false), ([127, 0, 0, 1], false)] {
+            assert_eq!(V4::is_unicast(&addr), is, "{addr:?}");
+        }
+        for addr in [[224, 0, 0, 251], [255; 4]] {
+            assert!(!V4::is_unicast(&addr), "{addr:?}");
+        }
+        let mut addr = [0; 16];
+        assert!(!V6::is_unicast(&addr), "::");
+        addr[15] = 1;
+        assert!(!V6::is_unicast(&addr), "::1");
+        addr[0] = 0x20;
+        assert!(V6::is_unicast(&addr), "2000::1");
+        addr[0] = 0xff;
+        assert!(!V6::is_unicast(&addr), "ff00::1");
+    }
 
     #[test]
     fn same_link_compares_the_prefix_alone() {

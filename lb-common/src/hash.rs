@@ -66,6 +66,29 @@ pub const fn flow_v6(
     halves(h, finish(address ^ service as u64), by_source)
 }
 
+/// The key of a flow to one address of an IPv4 prefix VIP: `key` says all but which.
+#[inline(always)]
+pub const fn to_vip_v4(seed: &Seed, key: FlowKey, vip: [u8; 4], by_source: bool) -> FlowKey {
+    mixed(key, finish(fold(seed[2], u32::from_be_bytes(vip) as u64, seed[0])), by_source)
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub const fn to_vip_v6(seed: &Seed, key: FlowKey, vip: &[u8; 16], by_source: bool) -> FlowKey {
+    let v = vip;
+    let high = u64::from_be_bytes([v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]]);
+    let low = u64::from_be_bytes([v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15]]);
+    mixed(key, finish(fold(fold(seed[2], high, seed[0]) ^ seed[3], low, seed[0])), by_source)
+}
+
+/// Two keyed hashes of different things: their sum is as good as either. The client's half of a `source_hash` tag stays.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+const fn mixed(key: FlowKey, h: u64, by_source: bool) -> FlowKey {
+    let tag = if by_source { h as u32 & 0xffff } else { h as u32 };
+    FlowKey { bucket: key.bucket ^ (h >> 32) as u32, tag: key.tag ^ tag }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +126,24 @@ mod tests {
         let a = flow_v6(&SEED, &[7; 16], [4, 1], [0, 80], 0, true);
         let b = flow_v6(&SEED, &[7; 16], [4, 2], [0, 80], 0, true);
         assert_eq!(slot_of(a.tag, true), slot_of(b.tag, true));
+    }
+
+    #[test]
+    fn addresses_of_a_prefix_have_flows_of_their_own_and_spread_evenly() {
+        let client = flow_v4(&SEED, [10, 0, 0, 1], [4, 1], [0, 80], 0, false);
+        let mut slots = [0_u32; 16];
+        for n in 0..65_536_u32 {
+            let [.., a, b] = n.to_be_bytes();
+            slots[slot_of(to_vip_v4(&SEED, client, [198, 18, a, b], false).tag, false) as usize * 16 / 65_537] += 1;
+        }
+        assert!(slots.iter().all(|n| (3_800..4_400).contains(n)), "{slots:?}");
+    }
+
+    #[test]
+    fn source_hash_keeps_a_client_on_its_slot_at_every_address_of_a_prefix() {
+        let client = flow_v6(&SEED, &[7; 16], [4, 1], [0, 80], 0, true);
+        let (a, b) = (to_vip_v6(&SEED, client, &[1; 16], true), to_vip_v6(&SEED, client, &[2; 16], true));
+        assert_eq!(slot_of(a.tag, true), slot_of(b.tag, true));
+        assert_ne!(a, b);
     }
 }

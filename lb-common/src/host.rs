@@ -12,6 +12,14 @@ pub const HOST_SNAT: u32 = 1 << 2;
 pub const HOST_LOCAL_INTERFACES: u32 = 1 << 3;
 /// Some interface that the XDP program is attached to is `INTERFACE_VETH`.
 pub const HOST_VETH_INTERFACES: u32 = 1 << 4;
+/// Some VIP is a prefix: what no exact VIP takes may be for one of its addresses.
+pub const HOST_PREFIX_VIPS: u32 = 1 << 8;
+/// Somebody looks at packets through a tap ([`crate::trace`]); `HOST_SLOW` is set too.
+pub const HOST_TRACE: u32 = 1 << 9;
+/// Some tap wants the packets themselves.
+pub const HOST_CAPTURE: u32 = 1 << 10;
+/// Every packet takes the full path: whoever adds a question about all packets that the fast one does not ask sets it.
+pub const HOST_SLOW: u32 = 1 << 31;
 
 /// The host's record, one 64-byte value. The agent changes `flags` and `epoch_shift` by 32-bit stores; the rest is written
 /// before the first packet and never again.

@@ -19,9 +19,11 @@ pub mod flow;
 pub mod epoch;
 pub mod schedule;
 pub mod reply;
+pub mod quic;
 pub mod host;
 pub mod verdict;
 pub mod stats;
+pub mod trace;
 pub mod hash;
 pub mod csum;
 pub mod tables;
@@ -35,4 +37,4 @@ pub mod sweep;
 pub mod pod;
 
 /// Version of the map layout. A change of any type in this crate that lies in a map changes it; the agent refuses pins of another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -28,6 +28,9 @@ pub const MAX_SNAT_FLOWS: usize = 262_144;
 /// Most host addresses, VIPs and interfaces the kernel side knows.
 pub const MAX_ADDRESSES: usize = 4_096;
 
+/// Most prefix VIPs of one family on one host.
+pub const MAX_PREFIXES: usize = 1_024;
+
 const _: () = assert!(RING_SIZE < 1 << 17, "slot numbers are computed from a 32-bit tag");
 const _: () = assert!(MAX_OWNERS == 1 << 15, "owners are 15 bits in a slot");
 const _: () = assert!(MAX_SERVICES <= 1 << 16, "service ids are 16 bits");

@@ -41,11 +41,27 @@ pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 
+/// Prefix VIPs of IPv4: prefix → the key of its services in [`SERVICES_V4`], but for port and protocol.
+pub const PREFIXES_V4: &str = "PREFIXES_V4";
+/// Prefix VIPs of IPv6: prefix → the key of its services in [`SERVICES_V6`], but for port and protocol.
+pub const PREFIXES_V6: &str = "PREFIXES_V6";
+/// Service id → [`crate::quic::QuicConfig`].
+pub const QUIC_CONFIGS: &str = "QUIC_CONFIGS";
+/// Service and server ID ([`crate::quic::QuicServerKey`]) → owner.
+pub const QUIC_SERVERS: &str = "QUIC_SERVERS";
+
+/// One [`crate::trace::Taps`]: what operators look for.
+pub const TAPS: &str = "TAPS";
+/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
+pub const SIGHTS: &str = "SIGHTS";
+
+/// Per CPU, where a record is put together. Not in [`ALL`], as [`WORK`].
+pub const RECORD: &str = "RECORD";
 /// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
 pub const WORK: &str = "WORK";
 
-/// Every map above but [`WORK`], in the order in which a reader meets them.
-pub const ALL: [&str; 20] = [
+/// Every map above but [`RECORD`] and [`WORK`], in the order in which a reader meets them.
+pub const ALL: [&str; 26] = [
     SERVICES_V4,
     SERVICES_V6,
     RINGS,
@@ -66,6 +82,12 @@ pub const ALL: [&str; 20] = [
     SNAT_FORWARD,
     SNAT_REVERSE,
     FRAGMENTS,
+    PREFIXES_V4,
+    PREFIXES_V6,
+    QUIC_CONFIGS,
+    QUIC_SERVERS,
+    TAPS,
+    SIGHTS,
 ];
 
 /// The XDP program: everything that comes off a wire.

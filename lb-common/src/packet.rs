@@ -30,6 +30,25 @@ pub trait Packet {
     /// Replaces `N` bytes that start at `at`.
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
 
+    /// Makes room for `by` bytes (20 to 48) between the link's header, tags and all, and the IP packet at `l3`; the link's header
+    /// keeps its place at the front. `None`: there is none to be had.
+    #[inline(always)]
+    fn make_room(&mut self, _l3: usize, _by: usize) -> Option<()> {
+        None
+    }
+
+    /// Takes `by` bytes away between the link's header and what follows them. `None`: it cannot be done here.
+    #[inline(always)]
+    fn take_away(&mut self, _l3: usize, _by: usize) -> Option<()> {
+        None
+    }
+
+    /// Cuts the frame off after `len` bytes. `None`: it cannot be done here.
+    #[inline(always)]
+    fn cut(&mut self, _len: usize) -> Option<()> {
+        None
+    }
+
     /// Patches the TCP or UDP checksum at `at`: `pseudo` is what changed in the pseudo-header, `rest` what changed in the
     /// header itself. They come apart because a checksum that hardware will finish (CHECKSUM_PARTIAL) covers the
     /// pseudo-header only so far; socket buffers know, raw frames off a wire are always complete.

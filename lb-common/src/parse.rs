@@ -14,6 +14,10 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// IANA protocol numbers.
 pub const PROTOCOL_ICMP: u8 = 1;
+/// IANA protocol number of an IPv4 packet inside another.
+pub const PROTOCOL_IPV4: u8 = 4;
+/// IANA protocol number of an IPv6 packet inside another.
+pub const PROTOCOL_IPV6: u8 = 41;
 /// IANA protocol number.
 pub const PROTOCOL_TCP: u8 = 6;
 /// IANA protocol number.
@@ -26,6 +30,8 @@ const MAX_EXTENSIONS: usize = 4;
 
 /// IPv6 hop-by-hop options.
 const EXTENSION_HOP_BY_HOP: u8 = 0;
+/// IPv6 routing header.
+const EXTENSION_ROUTING: u8 = 43;
 /// IPv6 fragment header.
 const EXTENSION_FRAGMENT: u8 = 44;
 
@@ -132,7 +138,8 @@ pub fn ipv4<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 4]>) -> Option<()> {
     Some(())
 }
 
-/// IPv6 header and its extension headers (RFC 8200). `None`: as for IPv4, or a chain longer than we walk.
+/// IPv6 header and its extension headers (RFC 8200). `None`: as for IPv4, a chain longer than we walk, or
+/// one that leads on to another address.
 #[inline(always)]
 pub fn ipv6<P: Packet>(p: &P, l3: usize, ip: &mut Ip<[u8; 16]>) -> Option<()> {
     let h = p.load::<8>(l3)?;
@@ -179,6 +186,11 @@ fn extensions<P: Packet>(p: &P, mut chain: Chain, end: usize) -> Option<Chain> {
             return None;
         }
         let e = p.load::<8>(chain.l4)?;
+        // With segments left it is on its way to somebody else, whose address its checksum covers (RFC 8200, sections 4.4 and
+        // 8.1): not for us to route by.
+        if chain.protocol == EXTENSION_ROUTING && e[3] != 0 {
+            return None;
+        }
         if chain.protocol == EXTENSION_FRAGMENT {
             let offset = u16::from_be_bytes([e[2], e[3]]);
             chain.id = u32::from_be_bytes([e[4], e[5], e[6], e[7]]);
@@ -205,7 +217,7 @@ fn extensions<P: Packet>(p: &P, mut chain: Chain, end: usize) -> Option<Chain> {
 /// Hop-by-hop, routing, fragment and destination options: what a packet may carry before its transport header.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, EXTENSION_HOP_BY_HOP | 43 | EXTENSION_FRAGMENT | 60)
+    matches!(protocol, EXTENSION_HOP_BY_HOP | EXTENSION_ROUTING | EXTENSION_FRAGMENT | 60)
 }
 
 /// TCP (RFC 9293) or UDP (RFC 768) header of a packet that is no tail. `None`: another protocol, or too short.

@@ -3,12 +3,14 @@
 use crate::backend::BackendEntry;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::host::{Host, InterfaceEntry, VipEntry};
+use crate::quic::{QuicConfig, QuicServerKey};
 use crate::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use crate::schedule::Schedule;
 use crate::service::ServiceEntry;
 use crate::stats::{OwnerCounters, VerdictCounters};
+use crate::trace::Tap;
 
 macro_rules! pod {
     ($($t:ty),* $(,)?) => {
@@ -35,6 +37,8 @@ pod!(
     Host,
     InterfaceEntry,
     OwnerCounters,
+    QuicConfig,
+    QuicServerKey,
     ReplyEntry,
     Schedule,
     ServiceEntry,
@@ -42,6 +46,7 @@ pod!(
     SnatForwardKey,
     SnatReverseEntry,
     SnatReverseKey,
+    Tap,
     VerdictCounters,
     VipEntry,
 );

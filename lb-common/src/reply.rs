@@ -11,6 +11,9 @@ pub const REPLY_TRACKED: u8 = 1 << 1;
 /// The service is least_conn: the end of a flow lowers its owner's load.
 pub const REPLY_COUNTS_LOAD: u8 = 1 << 2;
 
+/// The VIP is one address of a prefix: the flow's key has it ([`crate::hash::to_vip_v4`]).
+pub const REPLY_PREFIX: u8 = 1 << 3;
+
 /// nat without snat: what a packet from this backend's address:port is rewritten to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4))]
@@ -35,6 +38,8 @@ pub struct ReplyEntry {
 pub struct SnatForwardKey {
     /// Client's address.
     pub client: Address,
+    /// The VIP: one client may talk to several addresses of a prefix from one port.
+    pub vip: Address,
     /// Client's port, wire order.
     pub client_port: [u8; 2],
     /// Port it connects to, wire order.
@@ -122,6 +127,10 @@ pub const FRAGMENT_NEW_ENDS: u8 = 1 << 1;
 pub const FRAGMENT_PASS: u8 = 1 << 2;
 /// An echo request to a VIP: the tails go back as they came.
 pub const FRAGMENT_ECHO: u8 = 1 << 3;
+/// The tails are encapsulated like the head; the last four bytes of `src` are the flow's hash.
+pub const FRAGMENT_IPIP: u8 = 1 << 4;
+/// The same with UDP.
+pub const FRAGMENT_GUE: u8 = 1 << 5;
 
 /// Where the tails of a datagram go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -142,6 +151,6 @@ pub struct FragmentEntry {
 }
 
 const _: () = assert!(size_of::<ReplyEntry>() == 24);
-const _: () = assert!(size_of::<SnatForwardKey>() == 24 && size_of::<SnatForwardEntry>() == 4);
+const _: () = assert!(size_of::<SnatForwardKey>() == 40 && size_of::<SnatForwardEntry>() == 4);
 const _: () = assert!(size_of::<SnatReverseKey>() == 40 && size_of::<SnatReverseEntry>() == 44);
 const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentEntry>() == 40);

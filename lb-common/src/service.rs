@@ -6,6 +6,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const FORWARD_NAT: u8 = 0;
 /// `l2dsr`: rewrite the MAC alone; the backend holds the VIP and replies directly.
 pub const FORWARD_L2DSR: u8 = 1;
+/// `ipip`: an outer IP header in front (RFC 2003, RFC 2473); the backend holds the VIP and replies directly.
+pub const FORWARD_IPIP: u8 = 2;
+/// `gue`: the same with a UDP header between (draft-ietf-intarea-gue, variant 1).
+pub const FORWARD_GUE: u8 = 3;
 
 /// `maglev`: the ring's owner.
 pub const SELECT_MAGLEV: u8 = 0;
@@ -28,6 +32,12 @@ pub const SERVICE_SNAT: u8 = 1 << 0;
 /// Some live flow may not be in the table (`full`): one was refused, or tracking has begun, within the last idle timeout. The
 /// agent's note to its successor; the packet path does not read it.
 pub const SERVICE_UNTRACKED: u8 = 1 << 1;
+/// The VIP is a prefix: which of its addresses a client talks to is part of the flow.
+pub const SERVICE_PREFIX: u8 = 1 << 4;
+/// QUIC: connection IDs name their backend ([`crate::quic`]).
+pub const SERVICE_QUIC: u8 = 1 << 5;
+/// Packets of this service always take the full path: whoever adds a question that the fast one does not ask sets it.
+pub const SERVICE_SLOW: u8 = 1 << 7;
 
 /// One service as the packet path sees it. Times are in ticks ([`crate::clock`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -60,6 +70,19 @@ impl ServiceEntry {
     #[inline(always)]
     pub const fn owner_is_in_table(&self) -> bool {
         self.select >= SELECT_ROUND_ROBIN
+    }
+
+    /// Whether packets are encapsulated.
+    #[inline(always)]
+    pub const fn encapsulates(&self) -> bool {
+        self.forward >= FORWARD_IPIP
+    }
+
+    /// Whether a packet that names no owner itself looks its flow up before the ring is asked: as above, and QUIC's under `full`,
+    /// whose flows are where their connection IDs say, wherever the ring would have them.
+    #[inline(always)]
+    pub const fn asks_table_first(&self) -> bool {
+        self.owner_is_in_table() || (self.flags & SERVICE_QUIC != 0 && self.tracking == TRACKING_FULL)
     }
 
     /// Whether the ring alone names the slot by the client's address.

@@ -65,6 +65,10 @@ impl Tally {
     pub const REFUSED: u8 = 1 << 4;
     /// The packet is a message.
     pub const MESSAGE: u8 = 1 << 5;
+    /// Another flow was pushed out for it; counted with that one's owner.
+    pub const EVICTED: u8 = 1 << 6;
+    /// The flow's entry has another owner now; told of, not counted.
+    pub const MOVED: u8 = 1 << 7;
 
     /// Notes one more thing.
     #[inline(always)]

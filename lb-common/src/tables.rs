@@ -4,6 +4,7 @@ use crate::backend::BackendEntry;
 use crate::clock::Ticks;
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::host::{Host, InterfaceEntry, VipEntry};
+use crate::quic::{QuicConfig, QuicServerKey};
 use crate::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -67,6 +68,14 @@ pub trait Tables {
     fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry>;
     /// Exact match; the caller asks again with port 0.
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry>;
+    /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.
+    fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4>;
+    /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.
+    fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6>;
+    /// How connection IDs of a QUIC service are read; zero: not at all.
+    fn quic_config(&self, service: u16) -> QuicConfig;
+    /// Whose server ID it is; `NOBODY`: nobody's.
+    fn quic_server(&self, key: &QuicServerKey) -> Owner;
     /// A slot of a service's ring, `slot < RING_SIZE`.
     fn slot(&self, service: u16, slot: u32) -> Option<Slot>;
     /// An owner's backend.

@@ -84,10 +84,14 @@ verdicts! {
     DropNoRoute = 19, "drop_no_route", Drop;
     /// Too large for the way to the backend.
     DropTooBig = 20, "drop_too_big", Drop;
-    /// An ICMP message to a VIP that is neither echo nor an error about one of our flows.
+    /// An ICMP message to a VIP that is neither an echo that may be answered nor an error about one of our flows.
     DropIcmp = 21, "drop_icmp", Drop;
     /// Tables that contradict each other; should never be seen.
     DropInternal = 22, "drop_internal", Drop;
+    /// No room in front of the packet for another header, or behind more tags than the hook can move.
+    DropNoRoom = 23, "drop_no_room", Drop;
+    /// Too large for the way to the backend, and its sender has been told so.
+    SendTooBig = 24, "send_too_big", Send;
 }
 
 const _: () = assert!(Verdict::ALL.len() <= VERDICTS);

@@ -20,12 +20,14 @@ mod word;
 mod packet;
 mod exit;
 mod trace;
+mod tap;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::cty::c_void;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::decide::ingress;
+use lb_common::decide::{Outcome, ingress_into};
 use lb_common::host::{HOST_LOCAL_INTERFACES, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
@@ -39,29 +41,44 @@ use crate::tables::{Maps, count, count_verdict, work};
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_ingress(ctx: XdpContext) -> u32 {
     let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let flags = tap::begin_if_watched::<XdpContext>(ctx.as_ptr());
     let mut frame = Frame::new(&ctx);
-    if is_left_to_tc(&tables, &frame) {
+    if is_left_to_tc(&tables, flags, &frame) {
         count_verdict(Verdict::PassToTc);
         return xdp_action::XDP_PASS;
     }
     let Some(work) = work() else {
         return xdp_action::XDP_PASS;
     };
-    let out = ingress(&mut frame, &tables, work);
-    count(&out);
-    trace::outcome(&ctx, &out);
+    let mut out = Outcome::of(Verdict::PassNotIp);
+    ingress_into(&mut frame, &tables, work, &mut out);
+    leave(ctx.as_ptr(), &out)
+}
+
+/// Counts, tells, and lets the packet go. By itself: what it keeps on the stack must not lie under the decision.
+#[inline(never)]
+fn leave(ctx: *mut c_void, out: &Outcome) -> u32 {
+    let ctx = XdpContext::new(ctx.cast());
+    count(out);
+    trace::outcome(&ctx, out);
+    if out.is_watched {
+        let _done = tap::end::<XdpContext>(ctx.as_ptr(), out);
+    }
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
     match out.verdict.fate() {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Drop => xdp_action::XDP_DROP,
-        Fate::Send if out.ifindex == frame.arrival().ifindex && !is_veth(&tables, out.ifindex) => xdp_action::XDP_TX,
+        Fate::Send if out.ifindex == Frame::new(&ctx).arrival().ifindex && !is_veth(&tables, out.ifindex) => {
+            xdp_action::XDP_TX
+        }
         Fate::Send => exit::by_interface(out.ifindex).cast_unsigned(),
     }
 }
 
 /// An interface with partial checksums, which only the TC program can patch.
 #[inline(always)]
-fn is_left_to_tc(tables: &Maps, frame: &Frame<'_>) -> bool {
-    matches!(tables.host(), Some(h) if h.flags & HOST_LOCAL_INTERFACES != 0)
+fn is_left_to_tc(tables: &Maps, flags: u32, frame: &Frame<'_>) -> bool {
+    flags & HOST_LOCAL_INTERFACES != 0
         && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
 }
 
@@ -84,14 +101,27 @@ fn weir_reply(ctx: TcContext) -> i32 {
     let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false };
     let behind_xdp = matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_LOCAL == 0);
     let mut buffer = Buffer::new(&ctx, Arrival { ifindex, keeps_books: !behind_xdp });
+    let _flags = tap::begin_if_watched::<TcContext>(ctx.as_ptr());
     let Some(work) = work() else {
         return TC_ACT_UNSPEC;
     };
-    let out = ingress(&mut buffer, &tables, work);
-    trace::outcome(&ctx, &out);
+    let mut out = Outcome::of(Verdict::PassNotIp);
+    ingress_into(&mut buffer, &tables, work, &mut out);
     // What XDP has let pass it has counted.
-    if !(behind_xdp && matches!(out.verdict.fate(), Fate::Pass)) {
-        count(&out);
+    let is_told = behind_xdp && matches!(out.verdict.fate(), Fate::Pass);
+    leave_stack(ctx.as_ptr(), &out, is_told)
+}
+
+/// As `leave`, from the network stack.
+#[inline(never)]
+fn leave_stack(ctx: *mut c_void, out: &Outcome, is_told: bool) -> i32 {
+    let ctx = TcContext::new(ctx.cast());
+    trace::outcome(&ctx, out);
+    if !is_told {
+        count(out);
+        if out.is_watched {
+            let _done = tap::end::<TcContext>(ctx.as_ptr(), out);
+        }
     }
     match out.verdict.fate() {
         Fate::Pass => TC_ACT_UNSPEC,

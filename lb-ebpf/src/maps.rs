@@ -6,14 +6,15 @@
 //! `VERDICTS` (CPUs). The globals `AYA_LOG_LEVEL` (0: off) and `FIXED_CLOCK_NS` (tests only) are the loader's too.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lb_common::backend::BackendEntry;
 use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::limits::{MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -21,6 +22,9 @@ use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Ring;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{RING_BYTES, Sight, Taps};
+
+use crate::tap::Record;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -104,6 +108,33 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 /// Written here, swept by the agent. Full: `drop_fragment_table_full`.
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
+
+/// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
+#[btf_map]
+pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();
+
+/// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
+#[btf_map]
+pub(crate) static PREFIXES_V6: LpmTrie<[u8; 16], EndpointV6, MAX_PREFIXES> = LpmTrie::new();
+
+/// Written by the agent by 64-bit stores, read for every packet of a QUIC service.
+#[btf_map]
+pub(crate) static QUIC_CONFIGS: Array<QuicConfig, MAX_SERVICES, MMAPABLE> = Array::new();
+
+/// Written by the agent, read for every packet of a QUIC service. Has room for every owner.
+#[btf_map]
+pub(crate) static QUIC_SERVERS: HashMap<QuicServerKey, u32, MAX_OWNERS, NO_PREALLOC> = HashMap::new();
+/// Written by the agent, but for the counts of what was lost; read on every packet while somebody looks.
+#[btf_map]
+pub(crate) static TAPS: Array<Taps, 1, MMAPABLE> = Array::new();
+
+/// Written here, read by the agent. Full: the record is lost, and counted in the taps that wanted it.
+#[btf_map]
+pub(crate) static SIGHTS: RingBuf<Sight, RING_BYTES> = RingBuf::new();
+
+/// A record being put together: as [`WORK`].
+#[btf_map]
+pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
 
 /// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
 #[btf_map]

@@ -1,11 +1,18 @@
 //! [unsafe room 3] Checked access to a packet's bytes: frames in XDP, socket buffers in TC. The only pointer arithmetic.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+};
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_head,
+    bpf_xdp_adjust_tail,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::csum::Change;
 use lb_common::packet::{Arrival, Packet};
@@ -18,7 +25,9 @@ const MAX_OFFSET: usize = 0x3fff;
 
 /// A frame in front of the network stack.
 pub(crate) struct Frame<'a> {
-    ctx: &'a XdpContext,
+    /// By value: a reference would keep the context on the stack too.
+    ctx: XdpContext,
+    program: PhantomData<&'a XdpContext>,
     start: usize,
     end: usize,
 }
@@ -26,7 +35,35 @@ pub(crate) struct Frame<'a> {
 impl<'a> Frame<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+        Self { ctx: XdpContext::new(ctx.ctx), program: PhantomData, start: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Moves the front of the frame, forward where `by` is positive. Every pointer into it is void then.
+    #[inline(always)]
+    fn move_front(&mut self, by: i32) -> Option<()> {
+        // SAFETY: the helper checks the distance itself; the context is the one this program was called with.
+        let moved = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, by) };
+        self.look_again(moved)
+    }
+
+    #[inline(always)]
+    fn look_again(&mut self, returned: i64) -> Option<()> {
+        (self.start, self.end) = (self.ctx.data(), self.ctx.data_end());
+        if returned == 0 { Some(()) } else { None }
+    }
+
+    /// Writes back a link's header that ends at `l3`, which is 14, 18 or 22.
+    #[inline(always)]
+    fn put_link(&mut self, l3: usize, link: &[u8; LONGEST_LINK]) -> Option<()> {
+        let b = link;
+        self.store::<12>(0, [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11]])?;
+        if l3 == 14 {
+            return self.store::<2>(12, [b[12], b[13]]);
+        }
+        if l3 == 18 {
+            return self.store::<6>(12, [b[12], b[13], b[14], b[15], b[16], b[17]]);
+        }
+        self.store::<10>(12, [b[12], b[13], b[14], b[15], b[16], b[17], b[18], b[19], b[20], b[21]])
     }
 
     /// Pointer to `N` bytes at `at`, if the frame has them.
@@ -84,7 +121,32 @@ impl Packet for Frame<'_> {
         }
         Some(())
     }
+
+    #[inline(always)]
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        let link = self.load::<LONGEST_LINK>(0)?;
+        self.move_front(-i32::try_from(by).ok()?)?;
+        self.put_link(l3, &link)
+    }
+
+    #[inline(always)]
+    fn take_away(&mut self, l3: usize, by: usize) -> Option<()> {
+        let link = self.load::<LONGEST_LINK>(0)?;
+        self.move_front(i32::try_from(by).ok()?)?;
+        self.put_link(l3, &link)
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, len: usize) -> Option<()> {
+        let more = i32::try_from((self.end - self.start).checked_sub(len)?).ok()?;
+        // SAFETY: the helper checks the distance itself; the context is the one this program was called with.
+        let cut = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -more) };
+        self.look_again(cut)
+    }
 }
+
+/// An Ethernet header with two tags, bytes.
+const LONGEST_LINK: usize = 22;
 
 /// Offset fields of a checksum patch: the change covers the pseudo-header.
 const PSEUDO_HEADER: u64 = 1 << 4;
@@ -145,6 +207,22 @@ impl Packet for Buffer<'_> {
         let (at, len) = (u32::try_from(at).ok()?, u32::try_from(N).ok()?);
         // SAFETY: the helper checks the offset itself, makes the bytes writable and reads exactly `N` bytes from `new`.
         let done = unsafe { bpf_skb_store_bytes(self.skb(), at, new.as_ptr().cast(), len, 0) };
+        if done == 0 { Some(()) } else { None }
+    }
+
+    /// The helper makes room behind the header that the kernel has read, tags not included; a tag that the NIC has taken off is
+    /// not in the frame, and one that is has to stay where it is.
+    #[inline(always)]
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        if l3 != 14 {
+            return None;
+        }
+        let outer = if by < 40 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        let udp = if by == 28 || by == 48 { BPF_F_ADJ_ROOM_ENCAP_L4_UDP } else { 0 };
+        // What GRO has joined is cut into smaller segments than it came in, so that they fit.
+        let flags = u64::from(outer | udp);
+        // SAFETY: the helper takes integers and checks them; the context is the one this program was called with.
+        let done = unsafe { bpf_skb_adjust_room(self.skb(), i32::try_from(by).ok()?, BPF_ADJ_ROOM_MAC, flags) };
         if done == 0 { Some(()) } else { None }
     }
 

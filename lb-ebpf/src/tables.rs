@@ -12,6 +12,7 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup__bindgen_ty_3 as FibSource, bpf_fib_lookup__bindgen_ty_4 as FibDestination,
     bpf_fib_lookup__bindgen_ty_5 as FibTable,
 };
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::backend::BackendEntry;
@@ -21,6 +22,7 @@ use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, SCHEDULE_TURNS};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -31,8 +33,9 @@ use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
 
 use crate::atomic;
 use crate::maps::{
-    BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, REPLIES_V4, REPLIES_V6,
-    RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, VERDICTS, VIPS, WORK,
+    BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6,
+    QUIC_CONFIGS, QUIC_SERVERS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD,
+    SNAT_REVERSE, VERDICTS, VIPS, WORK,
 };
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
@@ -95,6 +98,32 @@ impl Tables for Maps {
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         // SAFETY: as for `service_v4`.
         unsafe { SERVICES_V6.get(key) }
+    }
+
+    #[inline(always)]
+    fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
+        PREFIXES_V4.get(&Key::new(32, *addr))
+    }
+
+    #[inline(always)]
+    fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
+        PREFIXES_V6.get(&Key::new(128, *addr))
+    }
+
+    #[inline(always)]
+    fn quic_config(&self, service: u16) -> QuicConfig {
+        match QUIC_CONFIGS.get_ptr(u32::from(service)) {
+            // SAFETY: valid for the program run; volatile, because the agent changes it, one word at once.
+            Some(config) => unsafe { config.read_volatile() },
+            None => QuicConfig::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn quic_server(&self, key: &QuicServerKey) -> Owner {
+        // SAFETY: as for `service_v4`; the value is copied.
+        let owner = unsafe { QUIC_SERVERS.get(key) }.copied().unwrap_or(0);
+        Owner::try_from(owner).unwrap_or(NOBODY)
     }
 
     #[inline(always)]
@@ -341,7 +370,7 @@ const _: () = assert!(OWNERS as usize == MAX_OWNERS);
 #[inline(always)]
 pub(crate) fn work<'a>() -> Option<&'a mut Work> {
     // SAFETY: per-CPU memory, valid for the program run; all zeroes, and everything that we have written since, is a valid
-    // `Work`; programs on one CPU do not interrupt each other, and each asks once.
+    // `Work`; programs on one CPU do not interrupt each other, and each asks once for a decision; `tap` asks before and after it.
     WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 

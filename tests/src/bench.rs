@@ -9,9 +9,10 @@ use lb_common::slot::{Owner, Slot};
 use lb_common::stats::OwnerCounters;
 use lb_common::verdict::Verdict;
 
+use crate::age::{older_flow, older_fragment, older_snat};
 use crate::host::Host;
 use crate::packet::{Fields, read};
-use crate::rig::{Ran, Rig, older_flow, older_fragment, older_snat};
+use crate::rig::{Ran, Rig};
 use crate::world::{WIRE, World};
 
 /// The programs in the kernel and their twin, with the same tables.
@@ -123,17 +124,28 @@ impl Bench {
         assert_eq!(self.rig.flows().expect("the flow table"), flows, "flow table");
         let epochs: Vec<u64> = self.host.epochs.iter().map(Cell::get).collect();
         assert_eq!(self.rig.epochs().expect("the epoch bitmap"), epochs, "epoch bitmap");
+        self.compare_tuples();
+        let owners: Vec<Owner> = self.host.world.backends.keys().copied().collect();
+        for owner in owners {
+            self.compare_counters(owner);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_tuples(&mut self) {
         let (forward, reverse) = self.rig.snat().expect("snat's maps");
         assert_eq!(forward, *self.host.snat_forward.borrow(), "snat forward");
         assert_eq!(reverse, copied(&self.host.snat_reverse.borrow()), "snat reverse");
         let fragments = self.rig.fragments().expect("the fragments");
         assert_eq!(fragments, copied(&self.host.fragments.borrow()), "fragments");
-        for owner in self.host.world.backends.keys() {
-            let counters = self.host.counters.borrow().get(owner).copied().unwrap_or_default();
-            assert_eq!(self.rig.counters(*owner).expect("the counters"), counters, "counters of owner {owner}");
-            let load = self.host.loads.borrow().get(owner).copied().unwrap_or_default();
-            assert_eq!(self.rig.load_of(*owner).expect("the loads"), load, "load of owner {owner}");
-        }
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_counters(&mut self, owner: Owner) {
+        let counters = self.host.counters.borrow().get(&owner).copied().unwrap_or_default();
+        assert_eq!(self.rig.counters(owner).expect("the counters"), counters, "counters of owner {owner}");
+        let load = self.host.loads.borrow().get(&owner).copied().unwrap_or_default();
+        assert_eq!(self.rig.load_of(owner).expect("the loads"), load, "load of owner {owner}");
     }
 }
 

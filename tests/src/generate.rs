@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::reply::SnatReverseKey;
-use lb_common::service::{FORWARD_NAT, SERVICE_SNAT};
+use lb_common::service::{FORWARD_NAT, SERVICE_QUIC, SERVICE_SNAT};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -147,6 +147,10 @@ impl Generator {
     fn meeting(&mut self) -> (SocketAddr, Known, SocketAddr) {
         let mut known = self.service();
         let (_, mut backend) = *known.backends.choose(&mut self.rng).expect("three");
+        if known.prefix.is_some() {
+            let within = u8::try_from(self.below(4)).expect("a small number");
+            known.vip.set_ip(within_prefix(known.vip.ip(), within));
+        }
         if known.vip.port() == 0 {
             let port = *[22, 80, 9_999].choose(&mut self.rng).expect("three");
             known.vip.set_port(port);
@@ -165,7 +169,28 @@ impl Generator {
         if self.one_in(30) {
             vip.set_port(4);
         }
+        if known.entry.flags & SERVICE_QUIC != 0 && !self.one_in(8) {
+            let packet = self.quic(&known);
+            return udp(client, vip, &packet);
+        }
         self.segment(known.protocol, client, vip)
+    }
+
+    /// A QUIC packet whose connection ID names a backend, somebody unknown, or nobody.
+    fn quic(&mut self, known: &Known) -> Vec<u8> {
+        let (owner, _) = *known.backends.choose(&mut self.rng).expect("three");
+        let mut id: Vec<u8> = [&[7][..], &owner.to_be_bytes(), &[9; 5]].concat();
+        match self.below(8) {
+            0 => id[0] = self.rng.random(),
+            1 => id[2] ^= 1 << self.below(8),
+            2 => id.truncate(usize::try_from(self.below(8)).expect("a small number")),
+            3 => id.extend([0; 4]),
+            _ => {}
+        }
+        let len = u8::try_from(id.len()).expect("at most 12");
+        let head = if self.one_in(3) { vec![0xc0 | self.rng.random::<u8>(), 0, 0, 0, 1, len] } else { vec![0x40] };
+        let rest = vec![0xee; usize::try_from(self.below(60)).expect("a small number")];
+        [head, id, rest].concat()
     }
 
     fn reply(&mut self) -> Vec<u8> {
@@ -298,5 +323,13 @@ impl Generator {
                 }
             }
         }
+    }
+}
+
+/// An address of a prefix, by its last octet.
+fn within_prefix(network: IpAddr, last: u8) -> IpAddr {
+    match network {
+        IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() | u32::from(last)).into(),
+        IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() | u128::from(last)).into(),
     }
 }

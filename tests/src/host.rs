@@ -10,6 +10,7 @@ use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE};
 use lb_common::packet::{Arrival, Packet};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -72,7 +73,7 @@ static NO_BACKEND: BackendEntry = BackendEntry {
     ifindex: 0,
     port: [0; 2],
     link_prefix: 0,
-    zero: 0,
+    source_bits: 0,
     snat_addr: Address([0; 16]),
     weight: 0,
     mtu: 0,
@@ -183,6 +184,30 @@ impl<'a> Tables for &'a Host {
 
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         self.world.services_v6.get(key)
+    }
+
+    fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
+        let holds = |p: &&EndpointV4| {
+            let differ = u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
+            differ.leading_zeros() >= u32::from(p.zero)
+        };
+        self.world.prefixes_v4.iter().filter(holds).max_by_key(|p| p.zero)
+    }
+
+    fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
+        let holds = |p: &&EndpointV6| {
+            let differ = u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
+            differ.leading_zeros() >= u32::from(p.zero)
+        };
+        self.world.prefixes_v6.iter().filter(holds).max_by_key(|p| p.zero)
+    }
+
+    fn quic_config(&self, service: u16) -> QuicConfig {
+        self.world.quic.get(&service).copied().unwrap_or_default()
+    }
+
+    fn quic_server(&self, key: &QuicServerKey) -> Owner {
+        self.world.quic_servers.get(key).copied().unwrap_or(NOBODY)
     }
 
     fn slot(&self, service: u16, slot: u32) -> Option<Slot> {
@@ -333,6 +358,21 @@ impl Packet for Wire {
         self.bytes.get_mut(at..at + N)?.copy_from_slice(&bytes);
         Some(())
     }
+
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        let _none = self.bytes.splice(l3..l3, vec![0; by]);
+        Some(())
+    }
+
+    fn take_away(&mut self, l3: usize, by: usize) -> Option<()> {
+        let _gone = self.bytes.drain(l3..l3 + by);
+        Some(())
+    }
+
+    fn cut(&mut self, len: usize) -> Option<()> {
+        self.bytes.truncate(len);
+        Some(())
+    }
 }
 
 /// A frame as TC sees it.
@@ -355,5 +395,10 @@ impl Packet for Buffer {
 
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
         self.0.store(at, bytes)
+    }
+
+    /// Behind tags in the frame the kernel's helper would make its room in the wrong place.
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        if l3 == 14 { self.0.make_room(l3, by) } else { None }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Reading order of the packet bench: [`world`] (what the tables hold), [`ground`] (the routes around it), [`rig`] (the real
 //! object), [`host`] (its twin), [`mod@bench`] (both side by side), [`packet`] (what goes in),
-//! [`everything`] and [`generate`] (worlds and packets at random).
+//! [`everything`] and [`generate`] (worlds and packets at random), [`conformance`] (cases, each with the RFC that it shows).
 //! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
 //! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once), [`demo`]
-//! (a story told with it), [`control`] and [`peers`] (benchmarks of the agent, and beside other balancers).
+//! (a story told with it). [`datapath`] measures the packet path, [`control`] the agent, [`peers`] both beside others.
 //! Harness code panics where something goes wrong: a test has nobody to return an error to.
 #![expect(
     clippy::missing_panics_doc,
@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod client;
 pub mod control;
+pub mod datapath;
 pub mod demo;
 pub mod lab;
 pub mod measure;
@@ -31,6 +32,10 @@ pub mod ground;
 pub mod rig;
 pub mod host;
 pub mod bench;
+mod traces;
+mod age;
 pub mod packet;
+pub mod wrapped;
 pub mod everything;
 pub mod generate;
+pub mod conformance;

@@ -149,10 +149,14 @@ pub fn arp_request(asker: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// A neighbour solicitation, with an option of eight bytes or none.
+/// A neighbour solicitation, with an option of eight bytes or none; who has no address asks the target's group.
 pub fn solicitation(asker: Ipv6Addr, target: Ipv6Addr, option: &[u8]) -> Vec<u8> {
     let message = [&[135, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..], option].concat();
-    icmp_with_ttl(asker.into(), target.into(), 255, &message)
+    let mut dst = target.octets();
+    if asker.is_unspecified() {
+        dst[..13].copy_from_slice(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]);
+    }
+    icmp_with_ttl(asker.into(), Ipv6Addr::from(dst).into(), 255, &message)
 }
 
 /// The same frame with tags of these kinds (0x8100, 0x88a8) before its own.

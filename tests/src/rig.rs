@@ -5,21 +5,21 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_agent::object::OBJECT;
 use lb_common::backend::BackendEntry;
-use lb_common::clock::TIME_BITS;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::flow::{FlowBucket, FlowEntry};
+use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{MAX_OWNERS, RING_LEN};
 use lb_common::maps;
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
-    FragmentEntry, FragmentKey, ReplyEntry, SNAT_ENDED, SnatForwardEntry, SnatForwardKey, SnatReverseEntry,
-    SnatReverseKey,
+    FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
@@ -27,6 +27,7 @@ use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 use lb_common::verdict::{VERDICTS, Verdict};
 
+use crate::age::{older_flow, older_fragment, older_snat};
 use crate::ground;
 use crate::world::{BUCKETS, EPOCH_WORDS, NOW_NS, World};
 
@@ -48,11 +49,13 @@ pub struct Rig {
 
 type RingMap = Array<MapData, [u32; RING_LEN]>;
 
-struct Kernel {
+pub(crate) struct Kernel {
     ebpf: Ebpf,
     /// CPU that every packet runs on.
     cpu: u32,
     rings: HashMap<u16, RingMap>,
+    /// What they hold: most worlds differ in few rings or none, and a ring is large.
+    slots: HashMap<u16, Box<[u32; RING_LEN]>>,
     verdicts: [u64; VERDICTS],
     /// Owners and services of earlier tests, whose records must be cleared.
     owners: BTreeSet<Owner>,
@@ -70,12 +73,23 @@ impl Rig {
             *kernel = Some(Kernel::load(cpu)?);
         }
         let mut rig = Self { kernel };
-        rig.kernel().clear()?;
-        rig.fill(world)?;
+        rig.start_over(world)?;
         Ok(rig)
     }
 
-    fn kernel(&mut self) -> &mut Kernel {
+    /// Empties every map and writes the world's tables.
+    pub fn start_over(&mut self, world: &World) -> Result<()> {
+        self.kernel().clear()?;
+        self.fill(world)
+    }
+
+    /// Writes another world's tables, and leaves what packets have written as it is.
+    pub fn replace(&mut self, world: &World) -> Result<()> {
+        let _gone = self.kernel().clear_tables()?;
+        self.fill(world)
+    }
+
+    pub(crate) fn kernel(&mut self) -> &mut Kernel {
         self.kernel.as_mut().expect("loaded above")
     }
 
@@ -193,26 +207,6 @@ impl Rig {
 /// snat's mappings, towards backends and back.
 pub type SnatTables = (HashMap<SnatForwardKey, SnatForwardEntry>, HashMap<SnatReverseKey, SnatReverseEntry>);
 
-/// A flow entry, `ticks` older.
-pub fn older_flow(entry: u64, ticks: u16) -> u64 {
-    const SHIFT: u32 = 64 - TIME_BITS;
-    if FlowEntry(entry).is_free() { 0 } else { entry.wrapping_sub(u64::from(ticks) << SHIFT) }
-}
-
-/// A mapping, `ticks` older.
-pub fn older_snat(entry: SnatForwardEntry, ticks: u16) -> SnatForwardEntry {
-    SnatForwardEntry { time: entry.time & SNAT_ENDED | older(entry.time, ticks), ..entry }
-}
-
-/// A datagram in pieces, `ticks` older.
-pub fn older_fragment(entry: FragmentEntry, ticks: u16) -> FragmentEntry {
-    FragmentEntry { time: older(entry.time, ticks), ..entry }
-}
-
-fn older(time: u16, ticks: u16) -> u16 {
-    time.wrapping_sub(ticks) & ((1 << TIME_BITS) - 1)
-}
-
 impl Kernel {
     fn load(cpu: u32) -> Result<Self> {
         let cpus = u32::try_from(aya::util::nr_cpus().map_err(|(what, e)| anyhow!("{what}: {e}"))?)?;
@@ -229,10 +223,25 @@ impl Kernel {
         let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
         tc.load().context("the verifier refuses the TC program")?;
         let (owners, services) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { ebpf, cpu, rings: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
+        Ok(Self { ebpf, cpu, rings: HashMap::new(), slots: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
     }
 
     fn clear(&mut self) -> Result<()> {
+        let (owners, services) = self.clear_tables()?;
+        self.clear_tuples()?;
+        self.clear_counters(&owners)?;
+        self.clear_cursors(&services)?;
+        let mut flows = self.array::<FlowBucket>(maps::FLOWS)?;
+        for bucket in 0..BUCKETS {
+            flows.set(bucket, FlowBucket::default(), 0)?;
+        }
+        self.clear_epochs()?;
+        self.verdicts = self.verdicts_now()?;
+        Ok(())
+    }
+
+    /// What the agent writes. Owners and services that there were.
+    fn clear_tables(&mut self) -> Result<(Vec<Owner>, Vec<u16>)> {
         clear(self.hash::<EndpointV4, ServiceEntry>(maps::SERVICES_V4)?)?;
         clear(self.hash::<EndpointV6, ServiceEntry>(maps::SERVICES_V6)?)?;
         clear(self.hash::<Address, VipEntry>(maps::VIPS)?)?;
@@ -240,27 +249,40 @@ impl Kernel {
         clear(self.hash::<EndpointV4, ReplyEntry>(maps::REPLIES_V4)?)?;
         clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
         clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
+        clear_trie(self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?)?;
+        clear_trie(self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?)?;
+        clear(self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?)?;
+        let owners: Vec<Owner> = std::mem::take(&mut self.owners).into_iter().collect();
+        let mut backends = self.array(maps::BACKENDS)?;
+        for owner in &owners {
+            backends.set(u32::from(*owner), BackendEntry::default(), 0)?;
+        }
+        Ok((owners, std::mem::take(&mut self.services).into_iter().collect()))
+    }
+
+    pub(crate) fn clear_tuples(&mut self) -> Result<()> {
         clear(self.hash::<SnatForwardKey, SnatForwardEntry>(maps::SNAT_FORWARD)?)?;
         clear(self.hash::<SnatReverseKey, SnatReverseEntry>(maps::SNAT_REVERSE)?)?;
-        clear(self.hash::<FragmentKey, FragmentEntry>(maps::FRAGMENTS)?)?;
-        for owner in std::mem::take(&mut self.owners) {
-            let record = self.record(owner)?;
-            self.array(maps::BACKENDS)?.set(u32::from(owner), BackendEntry::default(), 0)?;
-            self.array(maps::LOADS)?.set(u32::from(owner), 0_u64, 0)?;
+        clear(self.hash::<FragmentKey, FragmentEntry>(maps::FRAGMENTS)?)
+    }
+
+    pub(crate) fn clear_counters(&mut self, owners: &[Owner]) -> Result<()> {
+        for owner in owners {
+            let record = self.record(*owner)?;
+            self.array(maps::LOADS)?.set(u32::from(*owner), 0_u64, 0)?;
             self.array(maps::COUNTERS)?.set(record, OwnerCounters::default(), 0)?;
         }
-        for service in std::mem::take(&mut self.services) {
+        Ok(())
+    }
+
+    fn clear_cursors(&mut self, services: &[u16]) -> Result<()> {
+        for service in services {
             let map = self.ebpf.map_mut(maps::CURSORS).context("no map CURSORS")?;
             let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
-            let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(service), 0)?.len()])?;
-            cursors.set(u32::from(service), zero, 0)?;
+            let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(*service), 0)?.len()])?;
+            cursors.set(u32::from(*service), zero, 0)?;
+            self.array(maps::QUIC_CONFIGS)?.set(u32::from(*service), QuicConfig::default(), 0)?;
         }
-        let mut flows = self.array::<FlowBucket>(maps::FLOWS)?;
-        for bucket in 0..BUCKETS {
-            flows.set(bucket, FlowBucket::default(), 0)?;
-        }
-        self.clear_epochs()?;
-        let _before = self.moved()?;
         Ok(())
     }
 
@@ -281,6 +303,20 @@ impl Kernel {
         insert_all(self.hash(maps::REPLIES_V4)?, world.replies_v4.iter())?;
         insert_all(self.hash(maps::REPLIES_V6)?, world.replies_v6.iter())?;
         insert_all(self.hash::<Address, u32>(maps::LOCALS)?, world.locals.iter().map(|a| (a, &1)))?;
+        let mut prefixes = self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?;
+        for prefix in &world.prefixes_v4 {
+            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
+        }
+        let mut prefixes = self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?;
+        for prefix in &world.prefixes_v6 {
+            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
+        }
+        for (service, config) in &world.quic {
+            self.array::<QuicConfig>(maps::QUIC_CONFIGS)?.set(u32::from(*service), *config, 0)?;
+        }
+        for (key, owner) in &world.quic_servers {
+            self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?.insert(key, u32::from(*owner), 0)?;
+        }
         for (owner, backend) in &world.backends {
             self.array::<BackendEntry>(maps::BACKENDS)?.set(u32::from(*owner), *backend, 0)?;
         }
@@ -297,6 +333,10 @@ impl Kernel {
 
     /// Gives a service a ring; one that it has already is changed in place.
     fn set_ring(&mut self, service: u16, slots: &[u32; RING_LEN]) -> Result<()> {
+        if self.slots.get(&service).is_some_and(|old| **old == *slots) {
+            return Ok(());
+        }
+        let _old = self.slots.insert(service, Box::new(*slots));
         if let Some(ring) = self.rings.get_mut(&service) {
             return Ok(ring.set(0, slots, 0)?);
         }
@@ -314,21 +354,35 @@ impl Kernel {
         Ok(self.cpu * u32::try_from(MAX_OWNERS)? + u32::from(owner))
     }
 
-    /// The verdict whose counter has moved since the last call.
+    /// The verdict whose counter has risen since the last call. One packet has one end: more is an error.
     fn moved(&mut self) -> Result<Option<Verdict>> {
-        let cpu = self.cpu;
-        let now = self.array::<VerdictCounters>(maps::VERDICTS)?.get(&cpu, 0)?.packets;
-        let verdict = Verdict::ALL.iter().copied().find(|v| now[*v as usize] != self.verdicts[*v as usize]);
+        let (now, before) = (self.verdicts_now()?, self.verdicts);
         self.verdicts = now;
-        Ok(verdict)
+        let rise = |v: Verdict| now[v as usize].wrapping_sub(before[v as usize]);
+        let risen: Vec<Verdict> = Verdict::ALL.iter().copied().filter(|v| rise(*v) != 0).collect();
+        match risen[..] {
+            [] => Ok(None),
+            [verdict] if rise(verdict) == 1 => Ok(Some(verdict)),
+            _ => bail!("one packet has raised the counters of {risen:?}"),
+        }
     }
 
-    fn array<V: Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
+    fn verdicts_now(&mut self) -> Result<[u64; VERDICTS]> {
+        let cpu = self.cpu;
+        Ok(self.array::<VerdictCounters>(maps::VERDICTS)?.get(&cpu, 0)?.packets)
+    }
+
+    pub(crate) fn array<V: Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         Array::try_from(map).with_context(|| format!("map {name}"))
     }
 
-    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<BpfHashMap<&mut MapData, K, V>> {
+    fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, V>> {
+        let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
+        LpmTrie::try_from(map).with_context(|| format!("map {name}"))
+    }
+
+    pub(crate) fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<BpfHashMap<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         BpfHashMap::try_from(map).with_context(|| format!("map {name}"))
     }
@@ -353,6 +407,14 @@ where
     V: Pod,
 {
     map.iter().map(|entry| Ok(entry?)).collect()
+}
+
+fn clear_trie<K: Pod, V: Pod>(mut map: LpmTrie<&mut MapData, K, V>) -> Result<()> {
+    let keys: Vec<Key<K>> = map.keys().collect::<std::result::Result<_, _>>()?;
+    for key in keys {
+        map.remove(&key)?;
+    }
+    Ok(())
 }
 
 fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {

@@ -6,12 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::ABI_VERSION;
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry};
+use lb_common::host::{
+    HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry,
+};
 use lb_common::limits::{RING_LEN, RING_SIZE, SCHEDULE_TURNS};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::schedule::Schedule;
 use lb_common::service::{
-    FORWARD_NAT, SELECT_LEAST_CONN, SELECT_SOURCE_HASH, SERVICE_SNAT, ServiceEntry, TRACKING_FULL,
+    FORWARD_NAT, SELECT_LEAST_CONN, SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT,
+    ServiceEntry, TRACKING_FULL,
 };
 use lb_common::slot::{Owner, Slot};
 
@@ -32,6 +36,9 @@ pub const OTHER: u32 = 77;
 
 /// MAC address of our side of every interface.
 pub const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+
+/// The port that gue usually goes to.
+pub const GUE_PORT: u16 = 6_080;
 
 /// An address in the shape of the slow tables.
 pub fn address(ip: IpAddr) -> Address {
@@ -65,6 +72,14 @@ pub struct World {
     pub services_v4: HashMap<EndpointV4, ServiceEntry>,
     /// IPv6 services.
     pub services_v6: HashMap<EndpointV6, ServiceEntry>,
+    /// IPv4 prefix VIPs, without port and protocol.
+    pub prefixes_v4: HashSet<EndpointV4>,
+    /// IPv6 prefix VIPs, without port and protocol.
+    pub prefixes_v6: HashSet<EndpointV6>,
+    /// How connection IDs of QUIC services are read.
+    pub quic: HashMap<u16, QuicConfig>,
+    /// Whom server IDs name.
+    pub quic_servers: HashMap<QuicServerKey, Owner>,
     /// Rings by service id.
     pub rings: HashMap<u16, Box<[u32; RING_LEN]>>,
     /// Backends by owner.
@@ -99,6 +114,10 @@ impl Default for World {
             },
             services_v4: HashMap::new(),
             services_v6: HashMap::new(),
+            prefixes_v4: HashSet::new(),
+            prefixes_v6: HashSet::new(),
+            quic: HashMap::new(),
+            quic_servers: HashMap::new(),
             rings: HashMap::new(),
             backends: HashMap::new(),
             schedules: HashMap::new(),
@@ -142,7 +161,7 @@ pub fn backend_entry(owner: Owner, service: u16, addr: IpAddr, port: u16) -> Bac
         ifindex: WIRE,
         port: port.to_be_bytes(),
         link_prefix: 0,
-        zero: 0,
+        source_bits: 0,
         snat_addr: Address::default(),
         weight: 100,
         mtu: 1_500,
@@ -168,6 +187,49 @@ impl World {
         self
     }
 
+    /// Makes the service at `vip` one on the prefix of that length (`vip` is its network address).
+    pub fn on_prefix(mut self, vip: &str, protocol: u8, len: u8) -> Self {
+        let (vip, port) = (at(vip).ip(), at(vip).port().to_be_bytes());
+        match vip {
+            IpAddr::V4(a) => {
+                let key = EndpointV4 { addr: a.octets(), port, protocol, zero: 0 };
+                let mut entry = self.services_v4.remove(&key).expect("the service is in the world");
+                entry.flags |= SERVICE_PREFIX;
+                let _old = self.services_v4.insert(EndpointV4 { zero: len, ..key }, entry);
+                let _new = self.prefixes_v4.insert(EndpointV4 { port: [0, 0], protocol: 0, zero: len, ..key });
+            }
+            IpAddr::V6(a) => {
+                let key = EndpointV6 { addr: a.octets(), port, protocol, zero: 0 };
+                let mut entry = self.services_v6.remove(&key).expect("the service is in the world");
+                entry.flags |= SERVICE_PREFIX;
+                let _old = self.services_v6.insert(EndpointV6 { zero: len, ..key }, entry);
+                let _new = self.prefixes_v6.insert(EndpointV6 { port: [0, 0], protocol: 0, zero: len, ..key });
+            }
+        }
+        let _vip = self.vips.remove(&address(vip));
+        self.host.flags |= HOST_PREFIX_VIPS;
+        self
+    }
+
+    /// Lets connection IDs of a service name owners.
+    pub fn with_quic(mut self, service: u16, config: QuicConfig, servers: &[(&[u8], Owner)]) -> Self {
+        let mark = |entry: &mut ServiceEntry| {
+            if entry.id == service {
+                entry.flags |= SERVICE_QUIC | SERVICE_SLOW;
+            }
+        };
+        self.services_v4.values_mut().for_each(mark);
+        self.services_v6.values_mut().for_each(mark);
+        let _old = self.quic.insert(service, config);
+        for (server, owner) in servers {
+            let mut id = [0; 16];
+            id[..server.len()].copy_from_slice(server);
+            let key = QuicServerKey { service, len: config.server_id_len(), zero: 0, id };
+            let _old = self.quic_servers.insert(key, *owner);
+        }
+        self
+    }
+
     /// Gives every backend in `owners` a source address of ours that its flows get.
     pub fn lend(mut self, owners: &[Owner], snat: IpAddr) -> Self {
         for owner in owners {
@@ -175,6 +237,17 @@ impl World {
         }
         let _known = self.locals.insert(address(snat));
         self.host.flags |= HOST_SNAT;
+        self
+    }
+
+    /// Gives every backend in `owners` an outer source, whose `bits` low bits are the flow's, and gue's usual port.
+    pub fn wrap(mut self, owners: &[Owner], source: IpAddr, bits: u8) -> Self {
+        for owner in owners {
+            let backend = self.backend(*owner);
+            backend.snat_addr = address(source);
+            backend.source_bits = bits;
+            backend.port = GUE_PORT.to_be_bytes();
+        }
         self
     }
 

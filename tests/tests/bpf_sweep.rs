@@ -4,11 +4,12 @@
 mod bpf_support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use bpf_support::Host;
-use lb_agent::edge::dataplane::{DataPlane, Sweeper};
+use lb_agent::edge::dataplane::{DataPlane, FlowTable, Sweeper};
 use lb_agent::pure::sweep::{FlowCounts, SlotSet, SweepRequest};
 use lb_agent::pure::tables::Op;
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
@@ -235,12 +236,24 @@ fn flows_are_listed_with_their_owner_slot_and_silence() {
             FlowEntry::new(0x5000_0000, B, FlowState::HalfOpen, ago(0)),
         ]
     };
-    let mut opened = with_flows(&host, flows);
-    let listed = opened.dataplane.flows(10, &|owner| owner == A).unwrap();
-    assert_eq!(listed.len(), 1);
+    let opened = with_flows(&host, flows);
+    let mut all = Vec::new();
+    let listed = opened.flows.scan(true, &mut |flow| {
+        all.push(*flow);
+        ControlFlow::Continue(())
+    });
+    listed.unwrap();
+    assert_eq!(all.len(), 2);
+    let listed: Vec<_> = all.into_iter().filter(|flow| flow.owner == A).collect();
     assert_eq!((listed[0].owner, listed[0].tag, listed[0].slot), (A, 0x1000_0000, slot_of(0x1000_0000, false)));
     assert!((26..=29).contains(&listed[0].silent_s), "{listed:?}");
-    assert_eq!(opened.dataplane.flows(1, &|_| true).unwrap().len(), 1);
+    let mut seen = 0;
+    let first = opened.flows.scan(false, &mut |_| {
+        seen += 1;
+        ControlFlow::Break(())
+    });
+    first.unwrap();
+    assert_eq!(seen, 1, "who has had enough is shown no more");
 }
 
 /// Median and p95 of 21 sweeps.

@@ -118,7 +118,7 @@ async fn change(context: &Context, service: &str, backend: SocketAddr, what: Bac
 pub(super) fn sentence(reply: &Reply, _: Paint) -> String {
     match reply {
         Reply::Done(sentence) => sentence.clone(),
-        Reply::Flows(_) | Reply::Explanation(_) => "done".to_owned(),
+        Reply::Flows(_) | Reply::FlowCounts(_) | Reply::Watching(_) | Reply::Explanation(_) => "done".to_owned(),
     }
 }
 

@@ -10,9 +10,19 @@ use crate::pure::command::Reply;
 use crate::pure::model::Protocol;
 use crate::pure::snapshot::{Explanation, FlowQuery};
 
-/// The flow.
+/// The packet.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    flow: Flow,
+    /// Ask for a SYN rather than for a later segment.
+    #[arg(long)]
+    syn: bool,
+}
+
+/// A flow, by its tuple.
+#[derive(Debug, Args)]
+pub(super) struct Flow {
     /// Protocol.
     #[arg(value_enum)]
     protocol: Transport,
@@ -20,9 +30,24 @@ pub(super) struct Arguments {
     client: SocketAddr,
     /// VIP:port.
     vip: SocketAddr,
-    /// Ask for a SYN rather than for a later segment.
-    #[arg(long)]
-    syn: bool,
+}
+
+impl Flow {
+    /// As the API is asked.
+    pub(super) fn query(&self, syn: bool) -> Result<FlowQuery, Failure> {
+        let Self { protocol, client, vip } = *self;
+        let protocol = match protocol {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        };
+        if syn && protocol == Protocol::Udp {
+            return Err(Failure::Usage("--syn goes with tcp: udp has no SYN".to_owned()));
+        }
+        if client.is_ipv4() != vip.is_ipv4() {
+            return Err(Failure::Usage(format!("{client} and {vip} are not of one family")));
+        }
+        Ok(FlowQuery { protocol, client, vip, syn })
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -32,22 +57,11 @@ enum Transport {
 }
 
 pub(super) async fn execute(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { protocol, client, vip, syn } = arguments;
-    let protocol = match protocol {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    };
-    if syn && protocol == Protocol::Udp {
-        return Err(Failure::Usage("--syn goes with tcp: udp has no SYN".to_owned()));
-    }
-    if client.is_ipv4() != vip.is_ipv4() {
-        return Err(Failure::Usage(format!("{client} and {vip} are not of one family")));
-    }
-    let query = FlowQuery { protocol, client, vip, syn };
+    let query = arguments.flow.query(arguments.syn)?;
     let explanation = context.client.explain(&query).await?;
     context.output.print(&Reply::Explanation(explanation), |reply, paint| match reply {
         Reply::Explanation(explanation) => text(&query, explanation, paint),
-        Reply::Done(_) | Reply::Flows(_) => String::new(),
+        _ => String::new(),
     })
 }
 

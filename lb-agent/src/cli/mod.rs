@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed or was refused, 2 the command line or the configuration is wrong, 3 no agent answers.
 
 mod backend;
+mod capture;
 mod check;
 mod completions;
 mod doctor;
@@ -17,8 +18,10 @@ mod service;
 mod status;
 mod table;
 mod target;
+mod trace;
 mod unload;
 mod wait;
+mod watching;
 
 use std::path::PathBuf;
 
@@ -81,6 +84,10 @@ enum Verb {
     /// Show flows.
     #[command(subcommand)]
     Flow(flow::Verb),
+    /// Show what happens to flows, as it happens.
+    Trace(trace::Arguments),
+    /// Keep packets before and after rewriting in a pcapng file.
+    Capture(capture::Arguments),
     /// Say what would become of a packet, and why.
     Explain(explain::Arguments),
     /// Read the configuration again; all of it or, when anything is wrong, nothing.
@@ -132,6 +139,8 @@ impl Cli {
             Verb::Service(verb) => service::execute(&context, verb).await,
             Verb::Backend(verb) => backend::execute(&context, verb).await,
             Verb::Flow(verb) => flow::execute(&context, verb).await,
+            Verb::Trace(arguments) => trace::execute(&context, arguments).await,
+            Verb::Capture(arguments) => capture::execute(&context, arguments).await,
             Verb::Explain(arguments) => explain::execute(&context, arguments).await,
             Verb::Reload => reload::execute(&context).await,
             Verb::Unload => unload::execute(&context).await,

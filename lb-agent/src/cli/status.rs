@@ -129,9 +129,13 @@ fn why(backend: &BackendStatus) -> String {
     reasons.join("; ")
 }
 
-/// `203.0.113.10:8000/tcp`; port 0 is every port.
+/// `203.0.113.10:8000/tcp`, `203.0.113.0/24 port 8000/tcp`; port 0 is every port.
 pub(super) fn place(service: &ServiceStatus) -> String {
     let protocol = service.protocol.name();
+    if service.vip_prefix.is_some() {
+        let port = if service.port == 0 { "*".to_owned() } else { service.port.to_string() };
+        return format!("{} port {port}/{protocol}", service.vip_text());
+    }
     match (service.vip, service.port) {
         (IpAddr::V4(vip), 0) => format!("{vip}:*/{protocol}"),
         (IpAddr::V6(vip), 0) => format!("[{vip}]:*/{protocol}"),

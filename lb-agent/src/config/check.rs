@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lb_common::limits::{MAX_ADDRESSES, MAX_OWNERS, MAX_SERVICES, SCHEDULE_TURNS};
 
 use super::InterfaceConfig;
+use super::check_lookup;
 use super::environment::Environment;
 use super::report::Report;
 use super::service::{Draft, same_family};
@@ -20,6 +21,7 @@ pub(super) fn check(report: &mut Report, interfaces: &[InterfaceConfig], drafts:
         check_snat(report, draft, environment);
         check_selection(report, draft);
         check_health(report, draft);
+        check_lookup::check(report, draft);
     }
     check_names_and_keys(report, drafts);
     check_addresses(report, drafts);
@@ -198,18 +200,20 @@ fn check_health(report: &mut Report, draft: &Draft) {
 
 /// A VIP is answered for by us, so it can be nobody's own address.
 fn check_addresses(report: &mut Report, drafts: &[Draft]) {
-    let vips: BTreeMap<IpAddr, &str> = drafts.iter().map(|d| (d.spec.key.vip, d.spec.name.as_str())).collect();
+    let taken_by = |ip: IpAddr| drafts.iter().find(|d| d.spec.key.holds(ip)).map(|d| &d.spec);
     for draft in drafts {
         for (at, backend) in draft.spec.backends.iter().enumerate() {
-            if let Some(service) = vips.get(&backend.addr.ip()) {
+            if let Some(service) = taken_by(backend.addr.ip()) {
+                let is = if service.key.prefix.is_some() { "lies within" } else { "is" };
                 let message = format!(
-                    "{} is the VIP of service {service:?}: packets would come back to us; give the backend's own address",
-                    backend.addr.ip()
+                    "{} {is} the VIP of service {:?}: packets would come back to us; give the backend's own address",
+                    backend.addr.ip(),
+                    service.name
                 );
                 report.error(&draft.field(&format!("backend #{}.address", at + 1)), message);
             }
         }
-        for address in draft.spec.snat_addresses.iter().filter(|address| vips.contains_key(*address)) {
+        for address in draft.spec.snat_addresses.iter().filter(|address| taken_by(**address).is_some()) {
             let message = format!(
                 "{address} is a VIP: replies to it would look like new flows; use another address of this host"
             );
@@ -254,7 +258,8 @@ fn check_limits(report: &mut Report, drafts: &[Draft]) {
             format!("there are {pairs} backends over all services; one host has room for {}", MAX_OWNERS - 1),
         );
     }
-    let vips = drafts.iter().map(|draft| draft.spec.key.vip);
+    check_lookup::check_limits(report, drafts);
+    let vips = drafts.iter().filter(|draft| draft.spec.key.prefix.is_none()).map(|draft| draft.spec.key.vip);
     let nat = drafts.iter().filter(|draft| draft.spec.forward == Forward::Nat);
     let answered: BTreeSet<_> = vips.chain(nat.flat_map(|d| d.spec.backends.iter().map(|b| b.addr.ip()))).collect();
     if answered.len() > MAX_ADDRESSES {
@@ -268,5 +273,5 @@ fn check_limits(report: &mut Report, drafts: &[Draft]) {
 
 fn describe(key: &ServiceKey) -> String {
     let port = if key.port == 0 { "every port".to_owned() } else { format!("port {}", key.port) };
-    format!("{} {port}/{}", key.vip, key.protocol.name())
+    format!("{} {port}/{}", key.vip_text(), key.protocol.name())
 }

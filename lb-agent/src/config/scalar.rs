@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::section::{did_you_mean, integer};
+use crate::pure::prefix;
 
 /// `true` or `false`.
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {
@@ -92,6 +93,28 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
 
 fn is_link_local(address: Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
+}
+
+/// An address, or a prefix of addresses: `"203.0.113.0/24"`. A prefix of the full length is an address.
+pub(super) fn address_or_prefix(value: &DeValue<'_>) -> Result<(IpAddr, Option<u8>), String> {
+    let Some((network, len)) = value.as_str().and_then(|text| text.split_once('/')) else {
+        let wanted =
+            |e: String| e.replace("an IPv4 or IPv6 address in quotes", "an IPv4 or IPv6 address or prefix in quotes");
+        return address(value).map(|address| (address, None)).map_err(wanted);
+    };
+    let network = address(&DeValue::String(network.into()))?;
+    let full = prefix::full_length(network);
+    // Shorter ones are a forgotten digit rather than a wish.
+    let shortest = if network.is_ipv4() { 8 } else { 16 };
+    let len = len.parse::<u8>().ok().filter(|len| (shortest..=full).contains(len));
+    let len = len.ok_or_else(|| format!("wanted a prefix length of {shortest} to {full} behind the /"))?;
+    let lowest = prefix::network(network, len);
+    if lowest != network {
+        return Err(format!(
+            "which has bits set behind its length; wanted \"{lowest}/{len}\", or one address without /"
+        ));
+    }
+    Ok((network, (len < full).then_some(len)))
 }
 
 /// Addresses, all of them.
@@ -238,6 +261,20 @@ mod tests {
             assert!(error.contains(why), "{text}: {error}");
         }
         assert!(address(&value("\"2001:db8::10\"")).is_ok());
+    }
+
+    #[test]
+    fn a_vip_is_an_address_or_a_prefix_without_bits_behind_its_length() {
+        let read = |text: &str| address_or_prefix(&value(text));
+        let v4 = |a: [u8; 4]| IpAddr::from(a);
+        assert_eq!(read("\"203.0.113.0/24\""), Ok((v4([203, 0, 113, 0]), Some(24))));
+        assert_eq!(read("\"203.0.113.9/32\""), Ok((v4([203, 0, 113, 9]), None)));
+        assert_eq!(read("\"2001:db8::/33\"").map(|(_, len)| len), Ok(Some(33)));
+        assert!(read("\"203.0.113.9/24\"").unwrap_err().contains("wanted \"203.0.113.0/24\""));
+        assert!(read("\"10.0.0.0/7\"").unwrap_err().contains("8 to 32"));
+        assert!(read("\"10.0.0.0/x\"").unwrap_err().contains("8 to 32"));
+        assert!(read("\"2001:db8::/129\"").unwrap_err().contains("16 to 128"));
+        assert!(read("\"nothing\"").unwrap_err().contains("address or prefix"));
     }
 
     #[test]

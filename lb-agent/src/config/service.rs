@@ -1,5 +1,6 @@
 //! Reads one `[[service]]`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::Range;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
+use super::quic;
 use super::report::Report;
 use super::scalar;
 use super::section::{Section, Value, shown};
@@ -15,6 +17,7 @@ use crate::pure::model::{
     BackendSpec, Forward, HealthCheck, HttpProbe, OnDown, ProbeKind, Protocol, Select, ServiceKey, ServiceSpec,
     Timeouts, Tracking,
 };
+use crate::pure::quic::{QuicSpec, ServerId};
 
 /// Share of new flows of a backend that says nothing about it.
 const DEFAULT_WEIGHT: u16 = 100;
@@ -45,6 +48,8 @@ pub(super) struct Draft {
     pub(super) spec: ServiceSpec,
     /// Whether the file says how to check its health.
     pub(super) says_health: bool,
+    /// What connection IDs call its backends, where the file says so.
+    pub(super) server_ids: BTreeMap<SocketAddr, ServerId>,
 }
 
 impl Draft {
@@ -68,7 +73,7 @@ pub(super) fn read(
     let mut section = Section::new(path.clone(), Some(table));
 
     let name = section.require(report, "name", scalar::service_name);
-    let vip = section.require(report, "vip", scalar::address);
+    let vip = section.require(report, "vip", scalar::address_or_prefix);
     let port = section.require(report, "port", scalar::number(0_u16, u16::MAX));
     let protocol = section.read(report, "protocol", scalar::choice(PROTOCOLS)).unwrap_or(Protocol::Tcp);
     let forward = section.read(report, "forward", forward).unwrap_or(Forward::Nat);
@@ -77,7 +82,10 @@ pub(super) fn read(
     let snat_ports = section.read(report, "snat_ports", scalar::port_range);
     let select = section.read(report, "select", scalar::choice(SELECTS)).unwrap_or(Select::Maglev);
     let tracking = section.read(report, "tracking", scalar::choice(TRACKINGS)).unwrap_or(Tracking::Full);
-    let backends = read_backends(report, &mut section, port.unwrap_or(0));
+    let mut server_ids = BTreeMap::new();
+    let backends = read_backends(report, &mut section, port.unwrap_or(0), &mut server_ids);
+    let quic = section.section(report, "quic");
+    let quic = quic::read(report, quic).map(|quic| QuicSpec { server_ids: server_ids.clone(), ..quic });
     let health_value = section.section(report, "health");
     let says_health = health_value.is_there();
     let health = read_health(report, health_value, protocol);
@@ -90,7 +98,8 @@ pub(super) fn read(
     }
     section.finish(report);
 
-    let key = ServiceKey { vip: vip?, port: port?, protocol };
+    let (vip, prefix) = vip?;
+    let key = ServiceKey { vip, prefix, port: port?, protocol };
     let snat_ports = snat_ports.unwrap_or(default_snat_ports);
     let spec = ServiceSpec {
         name: name?,
@@ -105,8 +114,9 @@ pub(super) fn read(
         health,
         timeouts,
         drain_timeout,
+        quic,
     };
-    Some(Draft { path, spec, says_health })
+    Some(Draft { path, spec, says_health, server_ids })
 }
 
 /// The most ports there are outside the host's own; where there are none, a range that the check refuses.
@@ -132,7 +142,12 @@ fn refuse_autoscale(report: &mut Report, path: &str, value: Value<'_, '_>) {
     report.error_at(Some(&value.span()), &format!("{path}.autoscale"), message);
 }
 
-fn read_backends(report: &mut Report, service: &mut Section<'_, '_>, service_port: u16) -> Vec<BackendSpec> {
+fn read_backends(
+    report: &mut Report,
+    service: &mut Section<'_, '_>,
+    service_port: u16,
+    server_ids: &mut BTreeMap<SocketAddr, ServerId>,
+) -> Vec<BackendSpec> {
     let mut backends = Vec::new();
     for (at, (table, span)) in service.tables(report, "backend").into_iter().enumerate() {
         let path = format!("{} #{}", service.field("backend"), at + 1);
@@ -141,8 +156,10 @@ fn read_backends(report: &mut Report, service: &mut Section<'_, '_>, service_por
         let address = section.require(report, "address", scalar::address);
         let port = section.read(report, "port", scalar::number(0_u16, u16::MAX)).unwrap_or(service_port);
         let weight = section.read(report, "weight", scalar::number(0_u16, u16::MAX)).unwrap_or(DEFAULT_WEIGHT);
+        let server_id = section.read(report, "server_id", quic::server_id);
         section.finish(report);
         if let Some(address) = address {
+            server_ids.extend(server_id.map(|id| (SocketAddr::new(address, port), id)));
             backends.push(BackendSpec { addr: SocketAddr::new(address, port), weight });
         }
     }

@@ -122,7 +122,7 @@ fn an_error_names_file_line_field_what_was_found_and_what_is_wanted() {
              \"15m\"",
             "weir.toml:10: service \"llm\".health.fall: found 0, wanted a number, 1 to 255",
             "weir.toml:11: service \"llm\".nothing: unknown field. Allowed here: name, vip, port, protocol, forward, snat, \
-             snat_addresses, snat_ports, select, tracking, backend, health, timeouts, drain, autoscale",
+             snat_addresses, snat_ports, select, tracking, backend, quic, health, timeouts, drain, autoscale",
         ]
     );
 }
@@ -157,7 +157,10 @@ fn what_is_not_toml_is_told_with_its_line() {
 #[test]
 fn missing_fields_are_named() {
     let all = errors("[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"llm\"\n");
-    assert_eq!(all[0], "weir.toml:3: service \"llm\".vip: is missing, wanted an IPv4 or IPv6 address in quotes");
+    assert_eq!(
+        all[0],
+        "weir.toml:3: service \"llm\".vip: is missing, wanted an IPv4 or IPv6 address or prefix in quotes"
+    );
     assert_eq!(all[1], "weir.toml:3: service \"llm\".port: is missing, wanted a number, 0 to 65535");
     assert!(error("[[service]]\nname=\"a\"\nvip=\"192.0.2.1\"\nport=1\n").contains("interface: there is none"));
 }

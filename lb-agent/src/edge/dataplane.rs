@@ -1,7 +1,9 @@
 //! The seam to the kernel: what the agent can do to the packet path. Implemented over BPF maps (`edge::bpf`) and, behind the
 //! feature `testing`, in memory.
 
-use lb_common::slot::Owner;
+use std::ops::ControlFlow;
+
+use lb_common::trace::Sight;
 
 use crate::pure::snapshot::{Explanation, FlowQuery};
 use crate::pure::sweep::{SweepReport, SweepRequest, TrackedFlow};
@@ -27,11 +29,6 @@ pub trait DataPlane: Send {
     fn apply_all(&mut self, ops: &[Op]) -> Result<(), (usize, DataPlaneError)> {
         ops.iter().enumerate().try_for_each(|(n, op)| self.apply(op).map_err(|e| (n, e)))
     }
-    /// At most `limit` entries of the flow table that `keep` wants, in table order.
-    ///
-    /// # Errors
-    /// A map that cannot be read.
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError>;
     /// What the packet path would do with a packet of this flow now; changes nothing.
     ///
     /// # Errors
@@ -46,6 +43,34 @@ pub trait Sweeper: Send {
     /// # Errors
     /// A map that cannot be read or written; the next sweep does the rest.
     fn sweep(&mut self, request: &SweepRequest) -> Result<SweepReport, DataPlaneError>;
+}
+
+/// Reads the flow table beside everybody else: a third handle, so that a look at a million entries delays neither the writer
+/// nor the sweep.
+pub trait FlowTable: Send + Sync {
+    /// Shows every entry, in table order, until `visit` has had enough. `with_tuples`: also between whom it is, where that is
+    /// known, which takes a walk through another map.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    fn scan(
+        &self,
+        with_tuples: bool,
+        visit: &mut dyn FnMut(&TrackedFlow) -> ControlFlow<()>,
+    ) -> Result<(), DataPlaneError>;
+}
+
+/// What the packet path tells of packets, while somebody looks.
+pub trait Sights: Send {
+    /// Waits until there is something to take.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    fn ready(&mut self) -> impl Future<Output = std::io::Result<()>> + Send;
+    /// Shows at most `most` records with their packets' bytes, oldest first; how many.
+    fn take(&mut self, most: usize, visit: &mut dyn FnMut(&Sight, &[u8])) -> usize;
+    /// Records that a tap has lost since it was opened.
+    fn lost(&self, tap: u8) -> u64;
 }
 
 /// What went wrong with the maps.

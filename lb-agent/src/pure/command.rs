@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::{Explanation, FlowQuery, FlowRow};
+use super::snapshot::{Explanation, FlowCount, FlowQuery, FlowRow};
+use super::watch::Watch;
 
 /// A change of one backend at run time. It outlives the agent (state_dir) until the file says the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,15 +50,10 @@ pub enum Command {
     },
     /// Read the configuration file again; all or nothing.
     Reload,
-    /// Entries of the flow table.
-    Flows {
-        /// Only of this service.
-        service: Option<String>,
-        /// Only of this backend.
-        backend: Option<SocketAddr>,
-        /// At most so many.
-        limit: usize,
-    },
+    /// Look at packets: opens a tap.
+    Watch(Box<Watch>),
+    /// Look no longer.
+    Unwatch(u8),
     /// What would become of a packet.
     Explain(FlowQuery),
     /// Take program, maps, links and addresses away and stop.
@@ -72,6 +68,10 @@ pub enum Reply {
     Done(String),
     /// Rows.
     Flows(Vec<FlowRow>),
+    /// Rows of numbers.
+    FlowCounts(Vec<FlowCount>),
+    /// Number of the tap that was opened.
+    Watching(u8),
     /// An explanation.
     Explanation(Explanation),
 }

@@ -10,20 +10,22 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_LOCAL_INTERFACES, HOST_REPLIES, HOST_SNAT, HOST_VETH_INTERFACES, INTERFACE_LOCAL,
-    INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_CAPTURE, HOST_LOCAL_INTERFACES, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SLOW, HOST_SNAT,
+    HOST_TRACE, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND,
+    VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
-    FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH, SERVICE_SNAT,
-    SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
+    FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH,
+    SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT, SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL,
+    TRACKING_MINIMAL, TRACKING_NONE,
 };
-use lb_common::slot::Owner;
 
-use super::ledger::{Changed, Ledger, Member, Service};
+use super::ledger::{Ledger, Member, Service};
 use super::model::{Forward, Select, ServiceKey, Tracking};
 use super::network::{LinkKind, NetworkView, NextHop};
-use super::tables::{Endpoint, ServiceId, Tables};
+use super::tables::{Endpoint, Tables};
+use super::{lookup, prefix};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
 const EPOCHS_PER_IDLE: u16 = 4;
@@ -46,7 +48,11 @@ fn endpoint_of(addr: SocketAddr, protocol: u8) -> Endpoint {
 
 /// Key of a service in the service maps.
 pub fn endpoint(key: &ServiceKey) -> Endpoint {
-    endpoint_of(SocketAddr::new(key.vip, key.port), key.protocol.number())
+    let len = key.prefix.unwrap_or(0);
+    match endpoint_of(SocketAddr::new(key.vip, key.port), key.protocol.number()) {
+        Endpoint::V4(e) => Endpoint::V4(EndpointV4 { zero: len, ..e }),
+        Endpoint::V6(e) => Endpoint::V6(EndpointV6 { zero: len, ..e }),
+    }
 }
 
 /// A service as the packet path sees it. A flow's entry is refreshed once an epoch, so that a live flow's may be an epoch
@@ -72,6 +78,8 @@ pub fn service_entry(service: &Service, epoch_shift: u32, now: Duration) -> Serv
             Tracking::None => TRACKING_NONE,
         },
         flags: if spec.snat { SERVICE_SNAT } else { 0 }
+            | if spec.key.prefix.is_some() { SERVICE_PREFIX } else { 0 }
+            | if spec.quic.is_some() { SERVICE_QUIC | SERVICE_SLOW } else { 0 }
             | if service.ring.is_all_tracked(now) { 0 } else { SERVICE_UNTRACKED },
         syn_ticks: ticks(spec.timeouts.syn),
         idle_ticks: ticks(spec.idle_timeout()).saturating_add(1 << epoch_shift),
@@ -92,38 +100,22 @@ pub fn desired(ledger: &Ledger, now: Duration) -> Tables {
     for service in ledger.services().values() {
         add_service(&mut tables, service, ledger, now);
     }
+    lookup::add_inherited(&mut tables, ledger);
     for owner in ledger.retired() {
         // Names no address and is not alive: whatever still names it is a miss.
         let _ = tables.backends.insert(owner, BackendEntry { service: u16::MAX, ..BackendEntry::default() });
     }
+    add_taps(&mut tables, ledger);
     tables
 }
 
-/// The part of [`desired`] that judgements, sweeps and time can change: entries of services, and of these owners and turns of
-/// these services. `epoch_shift` is the tables'.
-#[derive(Clone, Debug, Default)]
-pub struct Part {
-    /// Every service.
-    pub services: Vec<(Endpoint, ServiceEntry)>,
-    /// Turns; empty where there are none.
-    pub schedules: Vec<(ServiceId, Vec<Owner>)>,
-    /// Entries of owners that have a backend.
-    pub backends: Vec<(Owner, BackendEntry)>,
-}
-
-/// Reads off what may have changed, so that a failure among thirty thousand backends does not wait for all of them.
-pub fn desired_part(ledger: &Ledger, changed: &Changed, epoch_shift: u32, now: Duration) -> Part {
-    let services = ledger.services();
-    let entry = |s: &Service| (endpoint(&s.spec.key), service_entry(s, epoch_shift, now));
-    let turns = |id: &ServiceId| services.get(id).map(|s| (*id, s.turns.clone()));
-    let backend = |owner: &Owner| {
-        let service = ledger.service_of(*owner)?;
-        Some((*owner, backend_entry(service, service.member(*owner)?, ledger, now).0))
-    };
-    Part {
-        services: services.values().map(entry).collect(),
-        schedules: changed.services.iter().filter_map(turns).collect(),
-        backends: changed.owners.iter().filter_map(backend).collect(),
+/// Who looks for what is not there (any more) looks for nothing.
+fn add_taps(tables: &mut Tables, ledger: &Ledger) {
+    for (number, watch) in ledger.watches.iter() {
+        if let Ok(tap) = watch.tap(ledger) {
+            tables.host_flags |= HOST_TRACE | HOST_SLOW | if tap.captures() { HOST_CAPTURE } else { 0 };
+            let _ = tables.taps.insert(number, tap);
+        }
     }
 }
 
@@ -131,7 +123,8 @@ pub fn desired_part(ledger: &Ledger, changed: &Changed, epoch_shift: u32, now: D
 pub fn announced(ledger: &Ledger) -> BTreeSet<(IpAddr, u32, [u8; 6])> {
     let network = ledger.network();
     let is_own = |vip: &IpAddr| network.addresses.iter().any(|(ip, _, _)| ip == vip);
-    let vips: BTreeSet<IpAddr> = ledger.specs().iter().map(|s| s.key.vip).filter(|vip| !is_own(vip)).collect();
+    let vips = ledger.specs().iter().flat_map(|s| prefix::announced(&s.key));
+    let vips: BTreeSet<IpAddr> = vips.filter(|vip| !is_own(vip)).collect();
     let links = network.interfaces.iter().filter(|(_, i)| i.up && ledger.interfaces().contains(&i.name));
     links.flat_map(|(ifindex, i)| vips.iter().map(|vip| (*vip, *ifindex, i.mac))).collect()
 }
@@ -167,7 +160,8 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     if spec.key.port == 0 {
         tables.host_flags |= HOST_ANY_PORT;
     }
-    add_vip(tables, spec.key.vip);
+    add_vip(tables, &spec.key);
+    lookup::add_quic(tables, service);
     if spec.forward == Forward::Nat {
         // Hairpin gives single flows one of our addresses even where the service as a whole does not.
         tables.host_flags |= if spec.snat { HOST_SNAT } else { HOST_SNAT | HOST_REPLIES };
@@ -183,8 +177,13 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     }
 }
 
-fn add_vip(tables: &mut Tables, vip: IpAddr) {
-    let key = address(vip);
+fn add_vip(tables: &mut Tables, key: &ServiceKey) {
+    if key.prefix.is_some() {
+        tables.host_flags |= HOST_PREFIX_VIPS;
+        let _ = tables.prefixes.insert(lookup::prefix_of(key));
+        return;
+    }
+    let key = address(key.vip);
     let flags = if tables.locals.contains(&key) { VIP_ASSIGNED } else { 0 };
     let _ = tables.vips.insert(key, VipEntry { flags });
 }
@@ -231,7 +230,7 @@ fn reply_entry(service: &Service, member: &Member) -> ReplyEntry {
 }
 
 /// The entry, and the interface whose peers live on this host where that is the way out.
-fn backend_entry(service: &Service, member: &Member, ledger: &Ledger, now: Duration) -> (BackendEntry, Option<u32>) {
+pub(super) fn backend_entry(service: &Service, member: &Member, ledger: &Ledger, now: Duration) -> (BackendEntry, Option<u32>) {
     let spec = &service.spec;
     let mut entry = BackendEntry {
         service: service.id,

@@ -6,6 +6,8 @@
 
 pub mod model;
 pub mod network;
+pub mod prefix;
+pub mod quic;
 pub mod tables;
 pub mod sweep;
 pub mod snapshot;
@@ -20,8 +22,12 @@ pub mod load;
 pub mod jitter;
 pub mod backoff;
 pub mod wanted;
+pub mod watch;
+pub mod flows;
 pub mod ledger;
 pub mod desired;
+pub mod part;
+mod lookup;
 pub mod plan;
 pub mod report;
 pub mod doctor;

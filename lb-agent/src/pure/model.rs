@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::quic::QuicSpec;
+
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,8 +40,11 @@ impl Protocol {
 /// VIP, port and protocol: what a service is looked up by. Port 0 means every port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceKey {
-    /// The virtual address.
+    /// The virtual address; of a prefix its network address.
     pub vip: IpAddr,
+    /// Length of a prefix, every address of which belongs to the service; `None`: the VIP is one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<u8>,
     /// The port clients connect to; 0: every port.
     pub port: u16,
     /// The protocol.
@@ -48,7 +53,22 @@ pub struct ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol.name())
+        match self.prefix {
+            None => write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol.name()),
+            Some(len) => write!(f, "{}/{len} port {}/{}", self.vip, self.port, self.protocol.name()),
+        }
+    }
+}
+
+impl ServiceKey {
+    /// The VIP as the configuration writes it: an address, or a prefix.
+    pub fn vip_text(&self) -> String {
+        self.prefix.map_or_else(|| self.vip.to_string(), |len| format!("{}/{len}", self.vip))
+    }
+
+    /// Whether the address is the VIP, or one of the prefix's.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.prefix.map_or(address == self.vip, |len| super::prefix::holds((self.vip, len), address))
     }
 }
 
@@ -219,6 +239,9 @@ pub struct ServiceSpec {
     /// A drain is cut at this age.
     #[serde(with = "duration_text")]
     pub drain_timeout: Duration,
+    /// QUIC: connection IDs name backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic: Option<QuicSpec>,
 }
 
 impl ServiceSpec {

@@ -13,10 +13,8 @@ use super::ledger::{Ledger, Member, Phase, Service};
 use super::model::{Forward, Tracking};
 use super::network::NextHop;
 use super::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Explanation, FlowRow, FlowTableStatus, InterfaceStatus, ServiceStatus,
-    Snapshot,
+    AgentStatus, BackendStatus, CountQuality, Explanation, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
 };
-use super::sweep::TrackedFlow;
 
 /// The whole state, as of `now`, around the services' own. These come from [`service`] one by one: thirty thousand backends
 /// take longer to list than a failure may wait.
@@ -51,7 +49,9 @@ fn verdicts(counts: &[u64]) -> BTreeMap<String, u64> {
 pub fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
     ServiceStatus {
         name: s.spec.name.clone(),
+        id: s.id,
         vip: s.spec.key.vip,
+        vip_prefix: s.spec.key.prefix,
         port: s.spec.key.port,
         protocol: s.spec.key.protocol,
         forward: s.spec.forward,
@@ -130,20 +130,9 @@ pub fn name(ledger: &Ledger, answer: &mut Explanation) {
     let service = answer.service_id.and_then(|id| ledger.services().get(&id));
     answer.service = service.map(|s| s.spec.name.clone());
     answer.backend = answer.owner.and_then(|owner| names(ledger, owner)).map(|(_, addr)| addr);
-}
-
-/// A row of `flow list`; `None`: the owner has just gone.
-pub fn flow_row(ledger: &Ledger, flow: &TrackedFlow) -> Option<FlowRow> {
-    let (service, backend) = names(ledger, flow.owner)?;
-    Some(FlowRow {
-        service,
-        backend,
-        state: state_name(flow.state).to_owned(),
-        slot: flow.slot,
-        tag: format!("{:08x}", flow.tag),
-        silent_s: flow.silent_s,
-        client: flow.client.map(|(ip, port)| SocketAddr::new(ip, port)),
-    })
+    if let Some(entry) = &mut answer.entry {
+        entry.backend = names(ledger, entry.owner).map(|(_, addr)| addr);
+    }
 }
 
 /// What an operator is told when a change is in force.

@@ -26,13 +26,26 @@ pub struct Snapshot {
     pub flow_table: FlowTableStatus,
 }
 
+impl ServiceStatus {
+    /// The VIP as the configuration writes it: an address, or a prefix.
+    pub fn vip_text(&self) -> String {
+        self.vip_prefix.map_or_else(|| self.vip.to_string(), |len| format!("{}/{len}", self.vip))
+    }
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
+    /// Its index in the maps.
+    #[serde(default)]
+    pub id: u16,
     /// Its virtual address.
     pub vip: IpAddr,
+    /// Length of a prefix VIP, whose network address `vip` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip_prefix: Option<u8>,
     /// Its port; 0: every port.
     pub port: u16,
     /// Its protocol.
@@ -153,6 +166,9 @@ pub struct AgentStatus {
     pub config: String,
     /// Identity of the packet program's build.
     pub program: String,
+    /// Traces and captures that run now; while there is one, every packet takes the full path.
+    #[serde(default)]
+    pub watches: u64,
     /// Reconciliations since start.
     pub reconciles: u64,
     /// What is wrong now; empty when all is well.
@@ -259,6 +275,9 @@ pub struct Explanation {
     pub slot_state: Option<String>,
     /// The flow's entry, where it has one: `established, owner 3, silent 12 s`.
     pub flow: Option<String>,
+    /// The same in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<FlowEntryStatus>,
     /// Steps in order, in words.
     pub steps: Vec<String>,
 }
@@ -281,4 +300,39 @@ pub struct FlowRow {
     /// Client, where it is known (snat).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<SocketAddr>,
+    /// VIP and port that it talks to, where they are known (snat).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<SocketAddr>,
+    /// Address and port of ours by which the backend knows it (snat).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SocketAddr>,
+}
+
+/// A row of `flow count`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCount {
+    /// Service.
+    pub service: String,
+    /// Backend.
+    pub backend: SocketAddr,
+    /// As in [`FlowRow`].
+    pub state: String,
+    /// Entries.
+    pub flows: u64,
+}
+
+/// A flow's entry in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowEntryStatus {
+    /// As in [`FlowRow`].
+    pub state: String,
+    /// Owner it names.
+    pub owner: u16,
+    /// Backend that this is (filled in by the agent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<SocketAddr>,
+    /// Half of the flow's hash, hexadecimal.
+    pub tag: String,
+    /// Silence, seconds (to an epoch's length).
+    pub silent_s: u64,
 }

@@ -1,7 +1,7 @@
 //! What a sweep of the flow table is asked and what it answers. Nouns only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_common::service::ServiceEntry;
@@ -118,8 +118,19 @@ pub struct TrackedFlow {
     pub slot: u32,
     /// Silence, seconds (to an epoch's length).
     pub silent_s: u64,
-    /// Client, where it is known (snat).
-    pub client: Option<(IpAddr, u16)>,
+    /// Between whom it is, where that is known (snat).
+    pub known: Option<KnownTuple>,
+}
+
+/// Between whom a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownTuple {
+    /// The client.
+    pub client: SocketAddr,
+    /// Port of the VIP that it talks to.
+    pub vip_port: u16,
+    /// Address and port of ours by which the backend knows it.
+    pub source: SocketAddr,
 }
 
 /// How full the flow table is.

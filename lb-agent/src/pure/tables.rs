@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{InterfaceEntry, VipEntry};
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 
 /// Service id: index of the service's ring, schedule and cursor.
 pub type ServiceId = u16;
@@ -32,6 +34,12 @@ pub struct Tables {
     pub epoch_shift: u32,
     /// Services by what they are looked up by.
     pub services: BTreeMap<Endpoint, ServiceEntry>,
+    /// Prefix VIPs: network address and length, without port and protocol.
+    pub prefixes: BTreeSet<Endpoint>,
+    /// QUIC services: how their connection IDs are read.
+    pub quic: BTreeMap<ServiceId, QuicConfig>,
+    /// QUIC services: whom a server ID names.
+    pub quic_servers: BTreeMap<QuicServerKey, Owner>,
     /// Services that have a ring.
     pub rings: BTreeSet<ServiceId>,
     /// round_robin turns; a service without turns is absent.
@@ -46,6 +54,8 @@ pub struct Tables {
     pub locals: BTreeSet<Address>,
     /// Interfaces that we listen on, by ifindex.
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
+    /// What operators look for, by number; `lost` is the packet path's and always 0 here.
+    pub taps: BTreeMap<u8, Tap>,
 }
 
 /// What the maps contain, read back.
@@ -101,4 +111,18 @@ pub enum Op {
     SetService(Endpoint, ServiceEntry),
     /// Removes one.
     RemoveService(Endpoint),
+    /// Enters a prefix VIP: from here on packets for its addresses are ours.
+    SetPrefix(Endpoint),
+    /// Removes one.
+    RemovePrefix(Endpoint),
+    /// Writes how connection IDs of a service are read; zero: not at all.
+    SetQuic(ServiceId, QuicConfig),
+    /// Writes whom a server ID names.
+    SetQuicServer(QuicServerKey, Owner),
+    /// Removes it.
+    RemoveQuicServer(QuicServerKey),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
 }

@@ -12,7 +12,12 @@ use super::model::{
 pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
     ServiceSpec {
         name: name.to_owned(),
-        key: ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), port: 8000, protocol: Protocol::Tcp },
+        key: ServiceKey {
+            vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+            prefix: None,
+            port: 8000,
+            protocol: Protocol::Tcp,
+        },
         forward: Forward::Nat,
         snat: false,
         snat_addresses: Vec::new(),
@@ -41,5 +46,6 @@ pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
             udp: Duration::from_secs(30),
         },
         drain_timeout: Duration::from_secs(300),
+        quic: None,
     }
 }

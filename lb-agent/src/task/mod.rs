@@ -10,6 +10,8 @@
 //! | sweeps | watch | reconcile → sweep | latest wins |
 //! | watched | watch | reconcile → netlink | latest wins |
 //! | announced | watch | reconcile → announce | latest wins |
+//! | watches | mpsc + oneshot, 8 | api → trace | the asker waits |
+//! | seen | mpsc, 2,048 each | trace → one who looks | the record is lost, and counted |
 
 pub mod clock;
 pub mod reconcile;
@@ -17,6 +19,7 @@ mod publish;
 pub mod health;
 pub mod sweep;
 pub mod announce;
+pub mod trace;
 
 use std::time::Duration;
 

@@ -22,14 +22,16 @@ use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::edge::journal::Journal;
 use crate::pure::backoff::Backoff;
 use crate::pure::command::{BackendChange, Command, Refusal, Reply};
-use crate::pure::desired::{announced, desired, desired_part};
+use crate::pure::desired::{announced, desired};
 use crate::pure::health::Health;
 use crate::pure::ledger::{Ledger, Level, ProbeTarget};
 use crate::pure::network::NetworkView;
+use crate::pure::part::desired_part;
 use crate::pure::plan::{note, plan, plan_part};
 use crate::pure::report;
 use crate::pure::snapshot::{AgentStatus, InterfaceStatus, LatencyStatus, ServiceStatus, Snapshot};
 use crate::pure::tables::{Op, Tables};
+use crate::pure::watch::Watches;
 use lb_common::slot::Owner;
 
 /// Maps are compared with what they should contain this often: somebody else may have touched them.
@@ -181,7 +183,13 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             let wake = self.clock.instant(if is_busy { Duration::ZERO } else { self.next_wake() });
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Exit::Stopped,
+                () = stop.cancelled() => {
+                    // Nobody is left to whom anything could be told.
+                    self.ledger.watches = Watches::default();
+                    self.is_unsure = true;
+                    self.round();
+                    return Exit::Stopped;
+                }
                 n = inputs.facts.recv_many(&mut facts, FACTS_AT_ONCE) => {
                     if n == 0 {
                         return Exit::Stopped;
@@ -372,6 +380,7 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
     fn publish(&mut self, services: Vec<ServiceStatus>) {
         let mut agent = self.identity.agent.clone();
         agent.reconciles = self.reconciles;
+        agent.watches = self.ledger.watches.iter().map(|_| 1).sum();
         agent.uptime_s = self.clock.uptime().as_secs();
         agent.problems.extend(self.problems.values().cloned());
         agent.reprogram = self.reprogram.clone();
@@ -383,7 +392,16 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         match command {
             Command::Backend { service, address, change } => self.change_backend(&service, address, &change),
             Command::Reload => self.reload(),
-            Command::Flows { service, backend, limit } => self.flows(service.as_deref(), backend, limit),
+            Command::Watch(watch) => {
+                let _exists = watch.tap(&self.ledger)?;
+                self.is_unsure = true;
+                Ok(Reply::Watching(self.ledger.watches.open(*watch)?))
+            }
+            Command::Unwatch(tap) => {
+                self.ledger.watches.close(tap);
+                self.is_unsure = true;
+                Ok(Reply::Done("looks no longer".to_owned()))
+            }
             Command::Explain(query) => {
                 let mut answer = self.dataplane.explain(&query).map_err(|e| Refusal::Failed(e.to_string()))?;
                 report::name(&self.ledger, &mut answer);
@@ -444,21 +462,6 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         tracing::info!("{text}");
         self.config = config;
         Ok(Reply::Done(text))
-    }
-
-    fn flows(&mut self, service: Option<&str>, backend: Option<SocketAddr>, limit: usize) -> Result<Reply, Refusal> {
-        let ledger = &self.ledger;
-        if let Some(name) = service
-            && ledger.service(name).is_none()
-        {
-            return Err(Refusal::NotFound(format!("no service \"{name}\"; `lb-agent service list` shows them")));
-        }
-        let keep = |owner: Owner| {
-            report::names(ledger, owner)
-                .is_some_and(|(s, b)| service.is_none_or(|want| want == s) && backend.is_none_or(|want| want == b))
-        };
-        let raw = self.dataplane.flows(limit, &keep).map_err(|e| Refusal::Failed(e.to_string()))?;
-        Ok(Reply::Flows(raw.iter().filter_map(|flow| report::flow_row(ledger, flow)).collect()))
     }
 }
 

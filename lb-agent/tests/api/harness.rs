@@ -1,6 +1,7 @@
 //! An API whose agent is the test itself.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -9,8 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lb_agent::edge::api::client::Client;
 use lb_agent::edge::api::socket::ApiSocket;
 use lb_agent::edge::api::{COMMANDS_DEPTH, Request, example, server};
+use lb_agent::edge::dataplane::{DataPlaneError, FlowTable};
 use lb_agent::pure::command::{Command, Refusal, Reply};
 use lb_agent::pure::snapshot::Snapshot;
+use lb_agent::pure::sweep::TrackedFlow;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -46,6 +49,22 @@ impl Drop for Room {
     }
 }
 
+/// A flow table of three entries: two of the example's first backend, one of nobody.
+pub(crate) struct Entries;
+
+impl FlowTable for Entries {
+    fn scan(&self, _: bool, visit: &mut dyn FnMut(&TrackedFlow) -> ControlFlow<()>) -> Result<(), DataPlaneError> {
+        let owner = example::snapshot().services[0].backends[0].owner;
+        for (owner, state) in [(owner, 3), (owner, 3), (9_999, 3)] {
+            let flow = TrackedFlow { owner, state, tag: 0xdead_beef, slot: 4_711, silent_s: 12, known: None };
+            if visit(&flow).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An API without an agent behind it: the test answers commands itself.
 pub(crate) struct Server {
     pub(crate) room: Room,
@@ -63,7 +82,13 @@ impl Server {
         let (snapshots, snapshot) = watch::channel(Arc::new(example::snapshot()));
         let (commands, requests) = mpsc::channel(COMMANDS_DEPTH);
         let shutdown = CancellationToken::new();
-        let api = server::Api { snapshots: snapshot, commands, hurry: std::sync::Arc::default() };
+        let api = server::Api {
+            snapshots: snapshot,
+            commands,
+            hurry: std::sync::Arc::default(),
+            watches: mpsc::channel(1).0,
+            flows: Arc::new(Entries),
+        };
         let task = tokio::spawn(server::serve(socket, api, shutdown.clone().cancelled_owned()));
         let client = Client::new(room.socket());
         Self { room, client, snapshots, commands: Some(requests), shutdown, task }

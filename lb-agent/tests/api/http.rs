@@ -8,6 +8,7 @@ use lb_agent::edge::api::client::ClientError;
 use lb_agent::edge::api::socket::{ApiSocket, SocketError};
 use lb_agent::edge::api::{COMMANDS_DEPTH, example, metrics};
 use lb_agent::pure::command::{BackendChange, Command, Refusal, Reply};
+use lb_agent::pure::flows::FlowFilter;
 use lb_agent::pure::model::Protocol;
 use lb_agent::pure::snapshot::{Explanation, FlowQuery, FlowRow};
 use serde_json::Value;
@@ -57,7 +58,7 @@ async fn changes_reach_the_single_writer_as_commands() {
 
 #[tokio::test]
 async fn flows_and_explanations_come_back_typed() {
-    let mut server = Server::start();
+    let server = Server::start();
     let row = FlowRow {
         service: "llm".to_owned(),
         backend: backend(),
@@ -66,11 +67,14 @@ async fn flows_and_explanations_come_back_typed() {
         tag: "deadbeef".to_owned(),
         silent_s: 12,
         client: None,
+        vip: None,
+        source: None,
     };
-    let mut commands = server.answering(Ok(Reply::Flows(vec![row.clone()])));
-    assert_eq!(server.client.flows(Some("llm"), Some(backend()), 5).await.unwrap(), [row]);
-    let asked = Command::Flows { service: Some("llm".to_owned()), backend: Some(backend()), limit: 5 };
-    assert_eq!(commands.recv().await, Some(asked));
+    let asked = FlowFilter { service: Some("llm".to_owned()), backend: Some(backend()), ..FlowFilter::default() };
+    assert_eq!(server.client.flows(&asked).await.unwrap(), [row.clone(), row.clone()]);
+    assert_eq!(server.client.flows(&FlowFilter { limit: Some(1), ..asked.clone() }).await.unwrap(), [row]);
+    let counts = server.client.flow_counts(&FlowFilter { protocol: Some(Protocol::Tcp), ..asked }).await.unwrap();
+    assert_eq!((counts.len(), counts[0].flows, counts[0].state.as_str()), (1, 2, "established"));
 
     let mut server = Server::start();
     let explanation = Explanation { verdict: "forward".to_owned(), owner: Some(3), ..Explanation::default() };
@@ -146,6 +150,12 @@ async fn requests_that_make_no_sense_are_told_what_would() {
         (path, "{\"do\":\"weight\",\"weight\":70000}", 400, "invalid", "70000"),
         ("GET /v1/flows?limit=100001", "", 400, "invalid", "at most 100000"),
         ("GET /v1/flows?servce=llm", "", 400, "invalid", "servce"),
+        ("GET /v1/flows/count?state=open", "", 400, "invalid", "half_open"),
+        ("GET /v1/flows?client=192.0.2.0/24", "", 400, "invalid", "flow show"),
+        ("GET /v1/trace?event=opend", "", 400, "invalid", "opened"),
+        ("GET /v1/trace?event=", "", 400, "invalid", "nothing would ever be told"),
+        ("GET /v1/capture?snaplen=0", "", 400, "invalid", "9216"),
+        ("GET /v1/capture?side=left", "", 400, "invalid", "before, after or both"),
     ] {
         let (status, error, message) = ask(line, body).await;
         assert_eq!((status, error.as_str()), (code, word), "{line}: {message}");

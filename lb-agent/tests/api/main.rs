@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "tests panic; helpers of tests do too")]
 
 mod cli;
+mod flows;
 mod harness;
 mod http;

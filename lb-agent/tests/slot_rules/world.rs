@@ -11,6 +11,7 @@ use lb_common::flow::FlowEntry;
 use lb_common::hash::flow_v4;
 use lb_common::host::{HOST_REPLIES, Host, InterfaceEntry, VipEntry};
 use lb_common::limits::FLOW_BUCKET_ENTRIES;
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, REPLY_TRACKED, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry,
     SnatReverseKey,
@@ -224,6 +225,18 @@ impl<'a> Tables for View<'a> {
 
     fn host(&self) -> Option<&Host> {
         Some(&self.world.host)
+    }
+    fn prefix_v4(&self, _: &[u8; 4]) -> Option<&EndpointV4> {
+        None
+    }
+    fn prefix_v6(&self, _: &[u8; 16]) -> Option<&EndpointV6> {
+        None
+    }
+    fn quic_config(&self, _: u16) -> QuicConfig {
+        QuicConfig::default()
+    }
+    fn quic_server(&self, _: &QuicServerKey) -> Owner {
+        NOBODY
     }
     fn slot(&self, _: u16, slot: u32) -> Option<Slot> {
         Some(self.slots[fold(slot)])

@@ -3,7 +3,7 @@
 use super::rewrite::Ends;
 use super::select::Choice;
 use super::work::SheetOf;
-use super::{Outcome, fragment, rewrite, snat, way};
+use super::{Next, Outcome, fragment, rewrite, snat, way};
 use crate::backend::{BACKEND_ON_LINK, BackendEntry};
 use crate::family::Family;
 use crate::packet::Packet;
@@ -21,9 +21,13 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     t: &T,
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
-) -> Verdict {
+) -> Next {
     match send::<F, P, T>(p, t, sheet, out) {
-        Ok(verdict) | Err(verdict) => verdict,
+        Ok(next) => next,
+        Err(verdict) => {
+            out.verdict = verdict;
+            if matches!(verdict, Verdict::DropTooBig) { Next::TooBig } else { Next::Done }
+        }
     }
 }
 
@@ -33,7 +37,7 @@ fn send<F: Family, P: Packet, T: Tables>(
     t: &T,
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
-) -> Result<Verdict, Verdict> {
+) -> Result<Next, Verdict> {
     let Choice { owner, tally } = sheet.choice;
     if owner == NOBODY {
         return Err(Verdict::DropNoBackend);
@@ -43,7 +47,17 @@ fn send<F: Family, P: Packet, T: Tables>(
     if sheet.tr.is_message {
         out.tally.add(Tally::MESSAGE);
     }
+    if sheet.service.encapsulates() {
+        sheet.wrap.owner = owner;
+        sheet.wrap.forward = sheet.service.forward;
+        sheet.wrap.is_error = false;
+        if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_wrapped::<F, T>(t, sheet) {
+            return Err(Verdict::DropFragmentTableFull);
+        }
+        return Ok(Next::Wrap);
+    }
     let backend = t.backend(owner).ok_or(Verdict::DropInternal)?;
+    sheet.limit = backend.mtu;
     let routed = sheet.service.forward == FORWARD_NAT;
     let way = way::to_backend::<P>(backend, sheet.ip.len, routed)?;
     if routed {
@@ -52,7 +66,8 @@ fn send<F: Family, P: Packet, T: Tables>(
         return Err(Verdict::DropFragmentTableFull);
     }
     way::send(p, &way, out)?;
-    Ok(Verdict::Forward)
+    out.verdict = Verdict::Forward;
+    Ok(Next::Done)
 }
 
 /// nat: the backend becomes the destination, and one of our addresses the source where replies would not come back otherwise.

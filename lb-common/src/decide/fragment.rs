@@ -3,12 +3,17 @@
 //! A tail before its head is dropped and counted, but only where the head could be ours: towards a VIP, or from a nat backend.
 
 use super::work::SheetOf;
-use super::{Outcome, Whose, way, whose};
+use super::{Next, Outcome, Whose, way, whose};
 use crate::clock::Ticks;
+use crate::endpoint::Address;
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::parse::Ip;
-use crate::reply::{FRAGMENT_ECHO, FRAGMENT_FORWARD, FRAGMENT_NEW_ENDS, FRAGMENT_PASS, FragmentEntry, FragmentKey};
+use crate::reply::{
+    FRAGMENT_ECHO, FRAGMENT_FORWARD, FRAGMENT_GUE, FRAGMENT_IPIP, FRAGMENT_NEW_ENDS, FRAGMENT_PASS, FragmentEntry,
+    FragmentKey,
+};
+use crate::service::{FORWARD_GUE, FORWARD_IPIP};
 use crate::slot::{NOBODY, Owner};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -23,6 +28,16 @@ pub(super) fn follow<F: Family, T: Tables>(t: &T, owner: Owner, routed: bool, sh
     sheet.pieces = key::<F>(&sheet.ip);
     let ends = &sheet.ends;
     sheet.follow = entry::<F>(owner, FRAGMENT_FORWARD, if routed { Some((&ends.src, &ends.dst)) } else { None });
+    remember::<F, T>(t, sheet)
+}
+
+/// A head is about to be encapsulated as `sheet.wrap` says: its tails shall follow. Whether there was room.
+#[inline(always)]
+pub(super) fn follow_wrapped<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> bool {
+    sheet.pieces = key::<F>(&sheet.ip);
+    let how = if sheet.wrap.forward == FORWARD_GUE { FRAGMENT_GUE } else { FRAGMENT_IPIP };
+    sheet.follow = entry::<F>(sheet.wrap.owner, FRAGMENT_FORWARD | how, None);
+    sheet.follow.src = Address::v4(sheet.wrap.entropy.to_be_bytes());
     remember::<F, T>(t, sheet)
 }
 
@@ -89,12 +104,32 @@ pub(super) fn tail<F: Family, P: Packet, T: Tables>(
     t: &T,
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
-) -> Verdict {
+) -> Next {
     sheet.pieces = key::<F>(&sheet.ip);
-    let entry = match t.fragment(&sheet.pieces) {
-        Some(e) if t.now().since(Ticks(e.time)) <= FRAGMENT_TICKS => e,
-        _ => return headless::<F, T>(t, &sheet.ip),
+    out.verdict = match t.fragment(&sheet.pieces) {
+        Some(e) if t.now().since(Ticks(e.time)) > FRAGMENT_TICKS => headless::<F, T>(t, &sheet.ip),
+        Some(e) if e.flags & (FRAGMENT_IPIP | FRAGMENT_GUE) != 0 => {
+            out.owner = e.owner;
+            sheet.wrap.owner = e.owner;
+            sheet.wrap.forward = if e.flags & FRAGMENT_GUE != 0 { FORWARD_GUE } else { FORWARD_IPIP };
+            sheet.wrap.is_error = false;
+            sheet.wrap.entropy = u32::from_be_bytes(e.src.as_v4());
+            return Next::Wrap;
+        }
+        Some(e) => after::<F, P, T>(p, t, e, sheet, out),
+        None => headless::<F, T>(t, &sheet.ip),
     };
+    Next::Done
+}
+
+#[inline(always)]
+fn after<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    entry: &FragmentEntry,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Verdict {
     if entry.flags & FRAGMENT_PASS != 0 {
         return Verdict::PassNotOurs;
     }

@@ -3,10 +3,11 @@
 //! Eight bytes of the quoted transport header are enough (RFC 792); most of what breaks path-MTU discovery elsewhere is to ask
 //! for more.
 
+use super::encap::Wrap;
 use super::reply::Asked;
 use super::rewrite::Ends;
 use super::work::SheetOf;
-use super::{Next, Outcome, Whose, fragment, reply, rewrite, select, service, way, whose};
+use super::{Next, Outcome, Whose, fragment, key_of, reply, rewrite, select, service, way, whose};
 use crate::backend::BackendEntry;
 use crate::csum::Change;
 use crate::family::Family;
@@ -94,14 +95,14 @@ pub(super) fn about_a_client<F: Family, P: Packet, T: Tables>(
     let Some(service) = service::<F, T>(t, host, &quote.src, quote.src_port, quote.protocol) else {
         return Next::AboutBackend;
     };
-    let by_source = service.slot_by_source();
-    let key = F::flow_key(&host.seed, &quote.dst, quote.dst_port, quote.src_port, service.id, by_source);
+    let key = key_of::<F>(host, service, (&quote.dst, quote.dst_port), (&quote.src, quote.src_port));
     let owner = select::owner_of_quoted(t, host, service, key, &mut sheet.question);
     let told = match t.backend(owner) {
         Some(backend) if owner != NOBODY => {
             let quote = &sheet.quote;
             sheet.lent = SnatForwardKey {
                 client: F::to_address(&quote.dst),
+                vip: F::to_address(&quote.src),
                 client_port: quote.dst_port,
                 vip_port: quote.src_port,
                 service: service.id,
@@ -109,6 +110,10 @@ pub(super) fn about_a_client<F: Family, P: Packet, T: Tables>(
             };
             let is_lent = host.flags & HOST_SNAT != 0;
             let routed = service.forward == FORWARD_NAT;
+            if service.encapsulates() {
+                sheet.wrap = Wrap { owner, forward: service.forward, is_error: true, entropy: key.bucket };
+                return Next::Wrap;
+            }
             tell_backend::<F, P, T>(t, sheet, &Teller { backend, routed, is_lent })
         }
         _ => Err(Verdict::DropNoBackend),
@@ -216,7 +221,8 @@ pub(super) fn retell<F: Family, P: Packet>(p: &mut P, sheet: &SheetOf<F>, out: &
     }
 }
 
-/// Echo to a VIP: answered in place.
+/// Echo to a VIP: answered in place, if one host has asked one host (RFC 1122, sections 3.2.1.3 and 3.2.2.6; RFC 4443, section
+/// 4.2): an answer from a group's MAC address, or to a group, is nothing we may send.
 #[inline(never)]
 pub(super) fn echo<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -224,6 +230,9 @@ pub(super) fn echo<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Verdict {
+    if !F::is_unicast(&sheet.ip.src) || !matches!(p.load::<1>(0), Some([first]) if first & 1 == 0) {
+        return Verdict::DropIcmp;
+    }
     if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_echo::<F, T>(t, sheet) {
         return Verdict::DropFragmentTableFull;
     }

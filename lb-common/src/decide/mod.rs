@@ -8,17 +8,22 @@ mod select;
 mod forward;
 mod way;
 mod rewrite;
+pub mod encap;
+mod mss;
 mod snat;
 mod fragment;
 mod reply;
 mod icmp;
+mod quic;
 mod neighbour;
+pub mod trace;
 
 use crate::family::{Family, V4, V6};
-use crate::host::{HOST_ANY_PORT, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
+use crate::flow::FlowKey;
+use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_TRACE, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
-use crate::service::ServiceEntry;
+use crate::service::{SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
 use crate::slot::{NOBODY, Owner};
 use crate::stats::Tally;
 use crate::tables::Tables;
@@ -46,11 +51,14 @@ pub struct Outcome {
     pub bytes: u32,
     /// The kernel must find the next hop's MAC address (TC).
     pub resolve: bool,
+    /// Somebody looks at packets ([`crate::trace`]).
+    pub is_watched: bool,
 }
 
 impl Outcome {
-    const fn new(verdict: Verdict) -> Self {
-        Self { verdict, tally: Tally(0), owner: NOBODY, ifindex: 0, bytes: 0, resolve: false }
+    /// Ended so, and nothing else is known of it.
+    pub const fn of(verdict: Verdict) -> Self {
+        Self { verdict, tally: Tally(0), owner: NOBODY, ifindex: 0, bytes: 0, resolve: false, is_watched: false }
     }
 }
 
@@ -60,12 +68,18 @@ impl Outcome {
 enum Next {
     /// Nothing: the outcome is complete.
     Done,
+    /// A client's packet for a QUIC service: whom does its connection ID name?
+    Quic,
     /// A client's packet whose owner only the flow table can tell.
     Table,
     /// A client's packet, and its owner is on the sheet.
     Forward,
     /// It is for no service: what is it?
     Stranger,
+    /// It goes to the backend on the sheet, encapsulated.
+    Wrap,
+    /// It does not fit, and the outcome says so already: can its sender be told?
+    TooBig,
     /// A later fragment: where did its head go?
     Tail,
     /// An ICMP message: what does it want?
@@ -89,41 +103,58 @@ enum Next {
 /// Decides what becomes of a packet, and changes it accordingly.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
-    let mut out = Outcome::new(Verdict::PassNotIp);
+    let mut out = Outcome::of(Verdict::PassNotIp);
+    ingress_into(p, t, work, &mut out);
+    out
+}
+
+/// The same, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
+/// `PassNotIp`.
+#[inline(always)]
+pub fn ingress_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
     match ethernet(p) {
         Some((ETHERTYPE_IPV4, l3)) => {
             work.v4.ip.l3 = l3;
-            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, &mut out);
+            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, out);
         }
         Some((ETHERTYPE_IPV6, l3)) => {
             work.v6.ip.l3 = l3;
-            let next = datagram::<V6, P, T>(p, t, &mut work.v6, &mut out);
+            let next = datagram::<V6, P, T>(p, t, &mut work.v6, out);
             if matches!(next, Next::Solicitation) {
-                out.verdict = neighbour::solicitation(p, t, &mut work.v6, &mut out);
+                out.verdict = neighbour::solicitation(p, t, &mut work.v6, out);
             }
         }
-        Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, &mut out),
+        Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, out),
         _ => {}
     }
-    out
 }
 
 /// TCP and UDP to a service come first and take the shortest way. What is left to be asked is IPv6's alone.
 #[inline(always)]
 fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
     let mut next = client::<F, P, T>(p, t, sheet, out);
+    if matches!(next, Next::Quic) {
+        next = quic::route::<F, P, T>(p, t, sheet);
+    }
     if matches!(next, Next::Table) {
         sheet.choice = select::by_table(t, &sheet.question);
         next = Next::Forward;
     }
     if matches!(next, Next::Forward) {
-        out.verdict = forward::packet::<F, P, T>(p, t, sheet, out);
-        return Next::Done;
+        next = forward::packet::<F, P, T>(p, t, sheet, out);
+    } else if !matches!(next, Next::Done) {
+        next = others::<F, P, T>(p, t, sheet, out);
     }
-    if matches!(next, Next::Done) {
-        return next;
+    if matches!(next, Next::Wrap) {
+        next = encap::packet::<F, P, T>(p, t, sheet, out);
     }
-    next = stranger::<F>(sheet);
+    next
+}
+
+/// What is for no service.
+#[inline(always)]
+fn others<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let mut next = stranger::<F>(sheet);
     if matches!(next, Next::Icmp) {
         next = icmp::message::<F, P, T>(p, t, sheet, out);
     }
@@ -134,7 +165,7 @@ fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut Sheet
         next = icmp::about_a_backend::<F, P, T>(p, t, sheet, out);
     }
     match next {
-        Next::Tail => out.verdict = fragment::tail::<F, P, T>(p, t, sheet, out),
+        Next::Tail => next = fragment::tail::<F, P, T>(p, t, sheet, out),
         Next::Retell => out.verdict = icmp::retell::<F, P>(p, sheet, out),
         Next::Echo => out.verdict = icmp::echo::<F, P, T>(p, t, sheet, out),
         Next::Reply => next = reply::packet::<F, P, T>(p, t, sheet, out),
@@ -153,6 +184,7 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         out.verdict = Verdict::PassNotOurs;
         return Next::Done;
     };
+    out.is_watched = host.flags & HOST_TRACE != 0;
     let l3 = sheet.ip.l3;
     if F::parse(p, l3, &mut sheet.ip).is_none() {
         out.verdict = unreadable::<F, P, T>(p, t, l3);
@@ -172,8 +204,11 @@ fn client<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>,
         return Next::Stranger;
     };
     sheet.service = *service;
-    let by_source = service.slot_by_source();
-    let key = F::flow_key(&host.seed, &sheet.ip.src, tr.src_port, tr.dst_port, service.id, by_source);
+    if service.flags & SERVICE_QUIC != 0 {
+        return Next::Quic;
+    }
+    let key = key_of::<F>(host, service, (&sheet.ip.src, tr.src_port), (&sheet.ip.dst, tr.dst_port));
+    sheet.wrap.entropy = key.bucket;
     match select::choose(t, host, service, key, (tr.segment, p.arrival().keeps_books), &mut sheet.question) {
         Some(owner) => {
             sheet.choice = Choice::plain(owner);
@@ -213,7 +248,21 @@ fn rest<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Verdict {
     }
 }
 
-/// Exact VIP:port:protocol, then the VIP with any port.
+/// Key of a flow between a client and a VIP.
+#[inline(always)]
+fn key_of<F: Family>(
+    host: &Host,
+    service: &ServiceEntry,
+    client: (&F::Addr, [u8; 2]),
+    vip: (&F::Addr, [u8; 2]),
+) -> FlowKey {
+    let by_source = service.slot_by_source();
+    let key = F::flow_key(&host.seed, client.0, client.1, vip.1, service.id, by_source);
+    if service.flags & SERVICE_PREFIX == 0 { key } else { F::to_vip(&host.seed, key, vip.0, by_source) }
+}
+
+/// Exact VIP:port:protocol, then the VIP with any port; then the same of the longest prefix VIP that holds the address (the
+/// agent enters under a prefix what shorter ones around it bring along).
 #[inline(always)]
 fn service<'a, F: Family, T: Tables>(
     t: &'a T,
@@ -222,10 +271,17 @@ fn service<'a, F: Family, T: Tables>(
     port: [u8; 2],
     protocol: u8,
 ) -> Option<&'a ServiceEntry> {
-    match F::service(t, addr, port, protocol) {
-        None if host.flags & HOST_ANY_PORT != 0 => F::service(t, addr, [0, 0], protocol),
-        found => found,
+    let mut found = F::service(t, addr, port, protocol);
+    if found.is_none() && host.flags & (HOST_ANY_PORT | HOST_PREFIX_VIPS) != 0 {
+        let any_port = host.flags & HOST_ANY_PORT != 0;
+        if any_port {
+            found = F::service(t, addr, [0, 0], protocol);
+        }
+        if found.is_none() && host.flags & HOST_PREFIX_VIPS != 0 && !t.is_local(&F::to_address(addr)) {
+            found = F::prefix_service(t, addr, port, protocol, any_port);
+        }
     }
+    found
 }
 
 /// Whose address it is.
@@ -243,12 +299,22 @@ enum Whose {
 
 #[inline(never)]
 fn whose<F: Family, T: Tables>(t: &T, addr: &F::Addr) -> Whose {
-    match t.vip(&F::to_address(addr)) {
+    let address = F::to_address(addr);
+    match t.vip(&address) {
+        None if is_in_prefix::<F, T>(t, addr) => {
+            // This host may live in a prefix: its own address stays its own.
+            if t.is_local(&address) { Whose::Assigned } else { Whose::Vip }
+        }
         None => Whose::Stranger,
         Some(e) if e.flags & VIP_IS_BACKEND != 0 => Whose::Backend,
         Some(e) if e.flags & VIP_ASSIGNED != 0 => Whose::Assigned,
         Some(_) => Whose::Vip,
     }
+}
+
+#[inline(always)]
+fn is_in_prefix<F: Family, T: Tables>(t: &T, addr: &F::Addr) -> bool {
+    matches!(t.host(), Some(h) if h.flags & HOST_PREFIX_VIPS != 0) && F::is_in_prefix(t, addr)
 }
 
 /// An IP header that contradicts itself: dropped where it is for a VIP, the kernel's to judge otherwise.

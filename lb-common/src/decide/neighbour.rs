@@ -44,6 +44,8 @@ pub(super) fn arp<P: Packet, T: Tables>(p: &mut P, t: &T, l3: usize, out: &mut O
 const ND_LEN: usize = 24;
 /// A link-layer address option for Ethernet.
 const ND_OPTION_LEN: usize = 8;
+/// Type of the option that names the asker's link-layer address.
+const SOURCE_LINK_LAYER: u8 = 1;
 /// Every node on the link.
 const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 /// The Ethernet address of every node on the link.
@@ -70,12 +72,15 @@ pub(super) fn solicitation<P: Packet, T: Tables>(
         return Verdict::PassNotOurs;
     }
     let room = (l3 + usize::from(sheet.ip.len)).saturating_sub(l4);
-    // RFC 4861, section 7.1.1: hop limit 255 proves that no router has let it through.
-    let valid = room >= ND_LEN && sheet.ip.ttl == 255 && matches!(sheet.ip.piece, Piece::Whole);
+    let anonymous = sheet.ip.src == Address::default().0;
+    // RFC 4861, section 7.1.1: hop limit 255 proves that no router has let it through; who has no address asks the group.
+    let valid = room >= ND_LEN
+        && sheet.ip.ttl == 255
+        && matches!(sheet.ip.piece, Piece::Whole)
+        && (!anonymous || sheet.ip.dst == solicited_node(&sheet.ip.dst));
     let Some(interface) = (if valid { t.interface(p.arrival().ifindex) } else { None }) else {
         return Verdict::DropIcmp;
     };
-    let anonymous = sheet.ip.src == Address::default().0;
     sheet.to.client = if anonymous { ALL_NODES } else { sheet.ip.src };
     let answer = Advertisement { mac: interface.mac, anonymous, has_option: room >= ND_LEN + ND_OPTION_LEN };
     out.ifindex = p.arrival().ifindex;
@@ -83,6 +88,12 @@ pub(super) fn solicitation<P: Packet, T: Tables>(
         Some(()) => Verdict::NeighbourReply,
         None => Verdict::DropIcmp,
     }
+}
+
+/// The group that whoever has this address listens to (RFC 4291, section 2.7.1).
+#[inline(always)]
+const fn solicited_node(addr: &[u8; 16]) -> [u8; 16] {
+    [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, addr[13], addr[14], addr[15]]
 }
 
 /// What a solicitation becomes.
@@ -93,7 +104,8 @@ struct Advertisement {
 }
 
 /// Turns the solicitation into an advertisement from `to.vip` to `to.client`. `None`: it has an option that cannot be replaced in
-/// place by ours (of another length; nobody sends such a one first), or a code.
+/// place by ours (of another length; nobody sends such a one first), or a code, or names a MAC address without having an
+/// address.
 #[inline(always)]
 fn advertise<P: Packet>(p: &mut P, sheet: &Sheet<[u8; 16]>, answer: &Advertisement) -> Option<()> {
     let (l3, l4, m) = (sheet.ip.l3, sheet.ip.l4, answer.mac);
@@ -109,7 +121,7 @@ fn advertise<P: Packet>(p: &mut P, sheet: &Sheet<[u8; 16]>, answer: &Advertiseme
         .and(V6::change(&sheet.ip.dst, &sheet.to.client));
     if answer.has_option {
         let o = p.load::<8>(l4 + ND_LEN)?;
-        if o[1] != 1 {
+        if o[1] != 1 || (answer.anonymous && o[0] == SOURCE_LINK_LAYER) {
             return None;
         }
         change = change

@@ -9,7 +9,7 @@ use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_server};
 use crate::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host};
 use crate::packet::Packet;
 use crate::parse::Piece;
-use crate::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
+use crate::reply::{REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use crate::slot::Owner;
 use crate::stats::Tally;
 use crate::table::{Lookup, find, is_first_in_epoch, is_fresh, update};
@@ -43,7 +43,7 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Sends a backend's answer to its client.
+/// Sends a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
 pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     p: &mut P,
@@ -51,6 +51,9 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
 ) -> Next {
+    if !F::is_unicast(&sheet.ip.dst) {
+        return Next::Rest;
+    }
     sheet.asked = Asked {
         backend: sheet.ip.src,
         backend_port: sheet.tr.src_port,
@@ -152,7 +155,10 @@ fn answer<F: Family, P: Packet, T: Tables>(
     let to = &sheet.to;
     if to.flags & REPLY_TRACKED != 0 {
         let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
-        let key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+        let mut key = F::flow_key(&host.seed, &to.client, to.client_port, to.vip_port, to.service, by_source);
+        if to.flags & REPLY_PREFIX != 0 {
+            key = F::to_vip(&host.seed, key, &to.vip, by_source);
+        }
         let q = &mut sheet.question;
         q.what = Lookup { key, mask: host.flow_mask, service: to.service, idle_ticks: 0 };
         q.segment = sheet.tr.segment;

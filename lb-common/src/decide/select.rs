@@ -44,6 +44,10 @@ pub(super) struct Question {
     epoch_shift: u32,
     select: u8,
     is_nat: bool,
+    /// The packet itself names its owner (QUIC): no ring and no table says otherwise. `NOBODY`: it does not.
+    named: Owner,
+    /// Where the table knows the flow, the ring is not asked.
+    table_first: bool,
     /// The service is least_conn.
     pub(super) counts_load: bool,
     /// Whether the answer may change the table.
@@ -68,7 +72,8 @@ pub(super) fn choose<T: Tables>(
         return Some(slot.current());
     }
     let now = t.now();
-    if !service.owner_is_in_table() && !slot.in_transition() {
+    let table_first = service.owner_is_in_table();
+    if !table_first && !slot.in_transition() {
         let quiet = service.tracking != TRACKING_FULL
             || !keeps_books
             || !(segment.is_event() || is_first_in_epoch(t, host, key, now));
@@ -84,6 +89,48 @@ pub(super) fn choose<T: Tables>(
         epoch_shift: host.epoch_shift,
         select: service.select,
         is_nat: service.forward == FORWARD_NAT,
+        named: NOBODY,
+        table_first,
+        counts_load: service.select == SELECT_LEAST_CONN,
+        keeps_books,
+    };
+    None
+}
+
+/// The same for a QUIC service: `named` is whom the packet's connection ID names, if anybody. Such a packet needs neither ring nor
+/// table; under `full` its flow is entered and counted where it goes, and its entry is asked first by packets that name nobody:
+/// otherwise rule 1 and a flow that has changed its address would correct each other for ever.
+#[inline(always)]
+pub(super) fn choose_named<T: Tables>(
+    t: &T,
+    host: &Host,
+    service: &ServiceEntry,
+    key: FlowKey,
+    (segment, keeps_books): (Segment, bool),
+    named: Owner,
+    question: &mut Question,
+) -> Option<Owner> {
+    let is_full = service.tracking == TRACKING_FULL;
+    if named == NOBODY && !is_full {
+        return choose(t, host, service, key, (segment, keeps_books), question);
+    }
+    let now = t.now();
+    if named != NOBODY && !(is_full && keeps_books && is_first_in_epoch(t, host, key, now)) {
+        return Some(named);
+    }
+    let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
+        return Some(named);
+    };
+    *question = Question {
+        what: lookup(host, service, key),
+        segment,
+        slot,
+        now,
+        epoch_shift: host.epoch_shift,
+        select: service.select,
+        is_nat: service.forward == FORWARD_NAT,
+        named,
+        table_first: true,
         counts_load: service.select == SELECT_LEAST_CONN,
         keeps_books,
     };
@@ -102,7 +149,7 @@ pub(super) fn owner_of_quoted<T: Tables>(
     let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
         return NOBODY;
     };
-    if service.tracking == TRACKING_NONE || (!service.owner_is_in_table() && !slot.in_transition()) {
+    if service.tracking == TRACKING_NONE || (!service.asks_table_first() && !slot.in_transition()) {
         return slot.current();
     }
     question.what = lookup(host, service, key);
@@ -138,12 +185,18 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
         return rewrite(t, q, found, newcomer(t, q));
     }
     let mut owner = entry.owner();
-    if ring_routes(q) {
+    if q.named != NOBODY {
+        owner = q.named;
+    } else if ring_routes(q) {
         owner = q.slot.current();
     } else if !is_alive(t, owner) {
         let heir = newcomer(t, q);
         if heir != owner {
-            return rewrite(t, q, found, heir);
+            let mut choice = rewrite(t, q, found, heir);
+            if choice.tally.has(Tally::OPENED) {
+                choice.tally.add(Tally::MOVED);
+            }
+            return choice;
         }
     }
     let state = after_client(old, q.segment);
@@ -153,6 +206,9 @@ fn known<T: Tables>(t: &T, q: &Question, found: &Found<T::Bucket>) -> Choice {
     }
     if !update(found, FlowEntry::new(q.what.key.tag, owner, state, q.now)) {
         return Choice { owner, tally };
+    }
+    if owner != entry.owner() {
+        tally.add(Tally::MOVED);
     }
     let ends = matches!(state, FlowState::Ended) && !matches!(old, FlowState::Ended);
     if ends {
@@ -189,11 +245,11 @@ const fn is_lingering(q: &Question, state: FlowState) -> bool {
 /// A flow that the table does not know.
 #[inline(always)]
 fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
-    let stateless = untracked(t, q.slot);
+    let stateless = if q.named == NOBODY { untracked(t, q.slot) } else { q.named };
     if !q.keeps_books {
         return Choice::plain(stateless);
     }
-    let owner = newcomer(t, q);
+    let owner = if q.named == NOBODY { newcomer(t, q) } else { q.named };
     // The last words of a flow that is over, or was never entered: where the ring routes they need no entry, and an entry
     // would count a flow that nobody will end.
     let last_words = matches!(q.segment, Segment::Rst) || (ring_routes(q) && matches!(q.segment, Segment::Fin));
@@ -209,6 +265,7 @@ fn unknown<T: Tables>(t: &T, q: &Question) -> Choice {
     match inserted {
         Inserted::Yes => {}
         Inserted::Evicted(victim) => {
+            tally.add(Tally::EVICTED);
             t.count_evicted(victim);
             t.add_load(victim, -1);
         }
@@ -279,7 +336,7 @@ fn forget<T: Tables>(t: &T, q: &Question) -> bool {
 /// Rule 1: a settled slot of a ring policy routes, whatever the table says.
 #[inline(always)]
 const fn ring_routes(q: &Question) -> bool {
-    !owner_is_in_table(q) && !q.slot.in_transition()
+    !q.table_first && !q.slot.in_transition()
 }
 
 /// The owner of a flow that is entered now.

@@ -12,10 +12,10 @@ use crate::family::Family;
 use crate::flow::Segment;
 use crate::host::Host;
 use crate::reply::{
-    REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, SNAT_ENDED, SnatForwardEntry, SnatForwardKey,
+    REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, SNAT_ENDED, SnatForwardEntry, SnatForwardKey,
     SnatReverseEntry, SnatReverseKey,
 };
-use crate::service::{SELECT_LEAST_CONN, ServiceEntry, TRACKING_FULL};
+use crate::service::{SELECT_LEAST_CONN, SERVICE_PREFIX, ServiceEntry, TRACKING_FULL};
 use crate::stats::Tally;
 use crate::tables::Tables;
 
@@ -32,6 +32,7 @@ pub(super) fn ask<F: Family>(host: &Host, backend: &BackendEntry, sheet: &mut Sh
     let mut flags = if service.slot_by_source() { REPLY_SLOT_BY_SOURCE } else { 0 };
     flags |= if service.tracking == TRACKING_FULL { REPLY_TRACKED } else { 0 };
     flags |= if service.select == SELECT_LEAST_CONN { REPLY_COUNTS_LOAD } else { 0 };
+    flags |= if service.flags & SERVICE_PREFIX != 0 { REPLY_PREFIX } else { 0 };
     sheet.borrower = SnatReverseEntry {
         client: F::to_address(&ip.src),
         vip: F::to_address(&ip.dst),
@@ -143,6 +144,7 @@ fn take_back<T: Tables>(t: &T, reverse: &SnatReverseKey, now: Ticks, service: &S
 pub const fn forward_key(entry: &SnatReverseEntry) -> SnatForwardKey {
     SnatForwardKey {
         client: entry.client,
+        vip: entry.vip,
         client_port: entry.client_port,
         vip_port: entry.vip_port,
         service: entry.service,
@@ -177,6 +179,7 @@ fn touch<T: Tables>(t: &T, key: &SnatForwardKey, entry: SnatForwardEntry, what: 
 pub(super) fn answered<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>, epoch_shift: u32) -> bool {
     sheet.lent = SnatForwardKey {
         client: F::to_address(&sheet.to.client),
+        vip: F::to_address(&sheet.to.vip),
         client_port: sheet.to.client_port,
         vip_port: sheet.to.vip_port,
         service: sheet.to.service,

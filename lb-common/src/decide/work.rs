@@ -1,6 +1,7 @@
 //! Working memory of one decision. A BPF program has 512 bytes of stack for a whole chain of calls, and an IPv6 packet that an
 //! ICMP error quotes needs more: the shell lends a record per CPU, the host one on its stack.
 
+use super::encap::Wrap;
 use super::reply::{Asked, Translation};
 use super::rewrite::Ends;
 use super::select::{Choice, Question};
@@ -46,6 +47,9 @@ pub struct Sheet<A> {
     pub(super) flow_ended: bool,
     pub(super) pieces: FragmentKey,
     pub(super) follow: FragmentEntry,
+    pub(super) wrap: Wrap,
+    /// Largest packet that would have fitted, where one did not.
+    pub(super) limit: u16,
 }
 
 /// A sheet of a family.

@@ -171,6 +171,18 @@ impl Agent {
         self.finish(self.command(arguments))
     }
 
+    /// Starts a verb that goes on until it is ended; its outputs are piped.
+    pub fn start_cli(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.machine.start(command)
+    }
+
+    /// Waits for the end of a verb that was started.
+    pub fn finish_cli(&self, child: Child) -> Output {
+        wait_for(child, GONE_WITHIN).unwrap_or_else(|| panic!("it has not ended within {GONE_WITHIN:?}"))
+    }
+
     /// Runs a verb that must succeed; returns what it prints.
     pub fn cli_ok(&self, arguments: &[&str]) -> String {
         let output = self.cli(arguments);

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use lb_agent::pure::snapshot::LatencyStatus;
 use lb_common::slot::Owner;
 
@@ -38,7 +38,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What the bench can be told.
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 pub struct Options {
     /// How often each case is measured
     #[arg(long, value_name = "N", default_value_t = 3)]

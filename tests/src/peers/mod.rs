@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -24,7 +24,7 @@ use self::wrk::Load;
 use crate::lab::{Lab, Nics, Plan};
 
 /// What the bench can be told.
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 pub struct Options {
     /// How often each peer is measured
     #[arg(long, value_name = "N", default_value_t = 5)]

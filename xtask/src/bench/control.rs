@@ -1,11 +1,11 @@
-//! `cargo xtask bench control`: builds the agent and the test crate's `weir-control`, and becomes it.
+//! `cargo xtask bench control`: builds the agent and the test crate's `weir-bench`, and becomes it.
 
 use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::{Output, become_program};
+use super::{Output, become_benchmark};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 /// Builds and measures. Does not return when it could be started.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    become_program("weir-control", words(arguments))
+    become_benchmark("control", words(arguments))
 }
 
 /// The benchmark's own arguments.

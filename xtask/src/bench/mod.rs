@@ -55,24 +55,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Sets up, builds the agent as it is installed and a benchmark of the test crate that starts it, and becomes that benchmark, so
-/// that its exit code and its answer to Ctrl-C are its own.
-fn become_program(program: &str, words: Vec<OsString>) -> Result<()> {
+/// Sets up, builds the agent as it is installed and the test crate's benchmarks, and becomes the one called `what`, so that its exit
+/// code and its answer to Ctrl-C are its own.
+fn become_benchmark(what: &str, words: Vec<OsString>) -> Result<()> {
     if !is_root() {
         bail!(
             "the benchmark makes network namespaces and loads programs into the kernel, which takes root. \
-             Run it with `sudo -E env PATH=\"$PATH\" cargo xtask bench`"
+             Run it with `sudo -E env PATH=\"$PATH\" cargo xtask bench {what}`"
         );
     }
     setup::run()?;
     // The agent alone first: built together with the benchmark, it would get the tests' features.
     build::run_release()?;
-    run_command(cargo().args(["build", "--release", "--package=weir-tests", "--bin=weir-lab", "--bin", program]))?;
+    run_command(cargo().args(["build", "--release", "--package=weir-tests", "--bin=weir-lab", "--bin=weir-bench"]))?;
     let release = build::target_dir().join("release");
-    let failure = Command::new(release.join(program))
+    let program = release.join("weir-bench");
+    let failure = Command::new(&program)
+        .arg(what)
         .args(words)
         .env("WEIR_AGENT", release.join("lb-agent"))
         .env("WEIR_LAB", release.join("weir-lab"))
         .exec();
-    Err(Error::new(failure).context(format!("cannot run {}", release.join(program).display())))
+    Err(Error::new(failure).context(format!("cannot run {}", program.display())))
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench peers`: what the peers are made of, builds of the agent and of the test crate's `weir-peers`, and becomes it.
+//! `cargo xtask bench peers`: what the peers are made of, builds of the agent and of the test crate's `weir-bench`, and becomes it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Output, become_program};
+use super::{Output, become_benchmark};
 use crate::process::find_program;
 use crate::setup;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let tools = TOOLS.into_iter().filter(|(tool, _)| find_program(tool).is_none());
     let module = [STREAM_MODULE].into_iter().filter(|(file, _)| !Path::new(file).exists());
     setup::install_packages(&tools.chain(module).map(|(_, package)| package).collect::<Vec<_>>())?;
-    become_program("weir-peers", words(arguments))
+    become_benchmark("peers", words(arguments))
 }
 
 /// The benchmark's own arguments.

@@ -28,8 +28,8 @@ pub(super) fn install(compiler: &Toolchain) -> Result<()> {
                 "bpf-linker must be built with LLVM {oldest} or newer (its bitcode comes from {}), and no development files of it \
                  are here.\n\
                  \x20 Debian 12:  `apt-get install {DEBIAN_LLVM}`\n\
-                 \x20 elsewhere:  llvm-{oldest}-dev from https://apt.llvm.org, or your distribution's llvm-devel {oldest}\n\
-                 \x20 or:         put a bpf-linker from https://github.com/aya-rs/bpf-linker/releases into PATH\n\
+                 \x20 elsewhere:  LLVM's own packages (llvm-{oldest}-dev), or your distribution's llvm-devel {oldest}\n\
+                 \x20 or:         put a released binary of bpf-linker (aya-rs/bpf-linker) into PATH\n\
                  Then run `cargo xtask setup` again",
                 compiler.version
             )

@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +17,8 @@ use tokio::net::UnixStream;
 
 use super::{Backends, ErrorBody, Health, Services};
 use crate::pure::command::{BackendChange, Reply};
-use crate::pure::snapshot::{Explanation, FlowQuery, FlowRow, Snapshot};
+use crate::pure::flows::FlowFilter;
+use crate::pure::snapshot::{Explanation, FlowCount, FlowQuery, FlowRow, Snapshot};
 
 /// A little longer than the agent itself gives a command, so that its own words arrive.
 const DEADLINE: Duration = Duration::from_secs(35);
@@ -132,17 +135,20 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]: nobody answers, or the agent refuses.
-    pub async fn flows(
-        &self,
-        service: Option<&str>,
-        backend: Option<SocketAddr>,
-        limit: usize,
-    ) -> Result<Vec<FlowRow>, ClientError> {
-        let service = service.map(|name| format!("&service={}", segment(name))).unwrap_or_default();
-        let backend = backend.map(|address| format!("&backend={}", segment(&address.to_string()))).unwrap_or_default();
-        let path = format!("/v1/flows?limit={limit}{service}{backend}");
-        match self.get(&path).await? {
+    pub async fn flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRow>, ClientError> {
+        match self.get(&format!("/v1/flows?{}", asked(filter))).await? {
             Reply::Flows(rows) => Ok(rows),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Entries of the flow table, counted.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers, or the agent refuses.
+    pub async fn flow_counts(&self, filter: &FlowFilter) -> Result<Vec<FlowCount>, ClientError> {
+        match self.get(&format!("/v1/flows/count?{}", asked(filter))).await? {
+            Reply::FlowCounts(rows) => Ok(rows),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -174,6 +180,37 @@ impl Client {
         self.post("/v1/unload", &()).await
     }
 
+    /// Lines or bytes that come as they happen, until the agent ends the answer or `take` has had enough.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers, the agent refuses, or it goes away in the middle; and what `take` says.
+    pub async fn stream<E: From<ClientError>>(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let answer = async |mut sender: SendRequest<Full<Bytes>>, request| {
+            let response = sender.send_request(request).await.map_err(|error| self.protocol(&error))?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+                let body = body.map_err(|error| self.protocol(&error))?.to_bytes();
+                return Err(self.refused(status, &body).into());
+            }
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.protocol(&error))?;
+                if let Some(bytes) = frame.data_ref()
+                    && take(bytes)?.is_break()
+                {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        self.connected(Method::GET, path, Bytes::new(), answer).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.request(Method::GET, path, Bytes::new()).await
     }
@@ -189,19 +226,41 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| self.protocol(&error));
         }
-        match serde_json::from_slice(&body) {
-            Ok(body) => Err(ClientError::Refused { status, body }),
-            Err(_) => Err(self.protocol(&format!("status {status} without an explanation"))),
+        Err(self.refused(status, &body))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice(body) {
+            Ok(body) => ClientError::Refused { status, body },
+            Err(_) => self.protocol(&format!("status {status} without an explanation")),
         }
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+        let answer = async |mut sender: SendRequest<Full<Bytes>>, request| {
+            let response = sender.send_request(request).await.map_err(|error| self.protocol(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+            let body = body.map_err(|error| self.protocol(&error))?.to_bytes();
+            Ok((status, body))
+        };
+        self.connected(method, path, body, answer).await
+    }
+
+    /// Opens a connection for one request, and keeps it moving until `answer` is complete.
+    async fn connected<T, E: From<ClientError>>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        answer: impl AsyncFnOnce(SendRequest<Full<Bytes>>, Request<Full<Bytes>>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let stream = UnixStream::connect(&self.path).await.map_err(|source| match source.kind() {
             ErrorKind::PermissionDenied => ClientError::Denied { path: self.path.clone() },
             _ => ClientError::Unreachable { path: self.path.clone(), source },
         })?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
+        let (sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -210,15 +269,9 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.protocol(&error))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| self.protocol(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-            let body = body.map_err(|error| self.protocol(&error))?.to_bytes();
-            Ok((status, body))
-        };
+        let answer = answer(sender, request);
         // The connection moves the bytes; the answer is complete or failed before it can end otherwise.
-        tokio::pin!(answer);
+        let mut answer = std::pin::pin!(answer);
         let mut connection = std::pin::pin!(connection);
         let mut is_open = true;
         loop {
@@ -246,8 +299,23 @@ fn nobody(error: &std::io::Error) -> String {
     }
 }
 
+/// A filter as a query.
+fn asked(filter: &FlowFilter) -> String {
+    let FlowFilter { service, backend, client, state, protocol, limit } = filter;
+    let words = [
+        ("service", service.clone()),
+        ("backend", backend.map(|backend| backend.to_string())),
+        ("client", client.clone()),
+        ("state", state.clone()),
+        ("protocol", protocol.map(|protocol| protocol.name().to_owned())),
+        ("limit", limit.map(|limit| limit.to_string())),
+    ];
+    let words = words.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_ref()?))));
+    words.collect::<Vec<_>>().join("&")
+}
+
 /// Percent-encodes everything but what RFC 3986 calls unreserved, so that any name is one segment or one value.
-fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

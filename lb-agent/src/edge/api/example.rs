@@ -13,7 +13,9 @@ pub fn snapshot() -> Snapshot {
     let backends = vec![backend(11, BackendState::Up, 12), backend(12, BackendState::Draining, 0)];
     let service = ServiceStatus {
         name: "llm".to_owned(),
+        id: 0,
         vip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+        vip_prefix: None,
         port: 8000,
         protocol: Protocol::Tcp,
         forward: Forward::Nat,
@@ -38,6 +40,7 @@ pub fn snapshot() -> Snapshot {
             adopted: true,
             config: "/etc/weir/weir.toml".to_owned(),
             program: "abc123".to_owned(),
+            watches: 0,
             reconciles: 17,
             reprogram: LatencyStatus::default(),
             problems: Vec::new(),

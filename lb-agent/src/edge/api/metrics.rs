@@ -101,7 +101,7 @@ fn agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(),
 }
 
 fn services(encoder: &mut DescriptorEncoder<'_>, services: &[ServiceStatus]) -> Result<(), Error> {
-    let described: Vec<_> = services.iter().map(|s| (s, s.vip.to_string(), s.port.to_string())).collect();
+    let described: Vec<_> = services.iter().map(|s| (s, s.vip_text(), s.port.to_string())).collect();
     let labels = described.iter().map(|(service, vip, port)| {
         [
             ("service", service.name.as_str()),

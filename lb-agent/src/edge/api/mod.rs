@@ -12,8 +12,11 @@
 //! | `GET /v1/services` | [`Services`] |
 //! | `GET /v1/services/{name}/backends` | [`Backends`] |
 //! | `POST /v1/services/{name}/backends/{address:port}` with a [`BackendChange`](crate::pure::command::BackendChange) | `{"done": "…"}` |
-//! | `GET /v1/flows?service=&backend=&limit=` | `{"flows": […]}` |
+//! | `GET /v1/flows?service=&backend=&client=&state=&protocol=&limit=` | `{"flows": […]}`, at most [`DEFAULT_FLOW_LIMIT`] rows |
+//! | `GET /v1/flows/count?service=&backend=&client=&state=&protocol=` | `{"flow_counts": […]}` |
 //! | `POST /v1/explain` with a [`FlowQuery`](crate::pure::snapshot::FlowQuery) | `{"explanation": {…}}` |
+//! | `GET /v1/trace?service=&backend=&client=&event=&verdict=&sample=&count=&seconds=` | a [`TraceLine`](crate::pure::watch::TraceLine) a line, as it happens; `{"lost": n}` where some are missing |
+//! | `GET /v1/capture?service=&backend=&client=&verdict=&side=&snaplen=&count=&seconds=` | pcapng, as it happens |
 //! | `POST /v1/reload` | `{"done": "…"}` |
 //! | `POST /v1/unload` | `{"done": "…"}`; then the agent ends |
 //!
@@ -39,17 +42,56 @@ pub mod client;
 pub mod metrics;
 pub mod server;
 pub mod socket;
+mod flows;
+mod pcapng;
+mod view;
 #[cfg(any(test, feature = "testing"))]
 pub mod example;
 
+use bytes::Bytes;
+use lb_common::trace::Sight;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::pure::command::{Command, Refusal, Reply};
 use crate::pure::snapshot::{BackendStatus, ServiceStatus};
+use crate::pure::watch::Watch;
 
 /// A command on its way to the single writer, with the way back.
 pub type Request = (Command, oneshot::Sender<Result<Reply, Refusal>>);
+
+/// A question for packets on its way, with the way back.
+pub type WatchRequest = (Watch, oneshot::Sender<Result<Viewing, Refusal>>);
+
+/// What one who looks is given. Dropping it ends the looking.
+#[derive(Debug)]
+pub struct Viewing {
+    /// What there is to see.
+    pub told: mpsc::Receiver<Told>,
+    /// The events that were asked for.
+    pub events: u16,
+}
+
+/// What one who looks is told.
+#[derive(Debug)]
+pub enum Told {
+    /// A record.
+    Seen(Box<Seen>),
+    /// So many have been lost since the beginning.
+    Lost(u64),
+}
+
+/// A record, and the packet's bytes where it has them.
+#[derive(Debug)]
+pub struct Seen {
+    /// What happened.
+    pub sight: Sight,
+    /// The packet's first bytes.
+    pub bytes: Bytes,
+}
+
+/// Questions for packets that may wait: each is answered within a round of the single writer.
+pub const WATCHES_DEPTH: usize = 8;
 
 /// Commands that may wait for the single writer; more are refused with `busy`. A queue of 32 is a second of its work at most.
 pub const COMMANDS_DEPTH: usize = 32;

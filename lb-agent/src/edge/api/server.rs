@@ -1,22 +1,22 @@
 //! Serves the API: reads come from the latest snapshot, changes go to the single writer as commands. Holds no state and takes
 //! no decision.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::socket::ApiSocket;
-use super::{Backends, DEFAULT_FLOW_LIMIT, ErrorBody, Health, MAX_FLOW_LIMIT, Request, Services};
+use super::{Backends, ErrorBody, Health, Request, Services, WatchRequest, flows, view};
+use crate::edge::dataplane::FlowTable;
 use crate::pure::command::{BackendChange, Command, Refusal, Reply};
 use crate::pure::snapshot::{FlowQuery, Snapshot};
 
@@ -27,7 +27,7 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 const FRESH_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What the API stands on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Api {
     /// The latest state.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -35,6 +35,10 @@ pub struct Api {
     pub commands: mpsc::Sender<Request>,
     /// Asks for a sweep: counts that are shown are as of the question, not of the last turn.
     pub hurry: Arc<Notify>,
+    /// The way to what the packet path tells, of depth [`super::WATCHES_DEPTH`].
+    pub watches: mpsc::Sender<WatchRequest>,
+    /// The flow table.
+    pub flows: Arc<dyn FlowTable>,
 }
 
 /// Serves until `shutdown` is done and the answers under way have been given; then the socket's file is gone.
@@ -58,8 +62,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/services/{name}/backends", get(backends))
         .route("/v1/services/{name}/backends/{address}", post(change_backend))
-        .route("/v1/flows", get(flows))
+        .route("/v1/flows", get(flows::list))
+        .route("/v1/flows/count", get(flows::count))
         .route("/v1/explain", post(explain))
+        .route("/v1/trace", get(view::trace))
+        .route("/v1/capture", get(view::capture))
         .route("/v1/reload", post(reload))
         .route("/v1/unload", post(unload))
         .fallback(no_such_path)
@@ -69,7 +76,7 @@ pub fn router(api: Api) -> Router {
 
 /// An answer that is an error.
 #[derive(Debug)]
-struct ApiError {
+pub(super) struct ApiError {
     status: StatusCode,
     word: &'static str,
     message: String,
@@ -80,7 +87,7 @@ impl ApiError {
         Self { status, word, message: message.into() }
     }
 
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 }
@@ -120,12 +127,12 @@ impl From<QueryRejection> for ApiError {
 }
 
 impl Api {
-    fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
     /// The state with counts that are younger than the question; after `FRESH_DEADLINE` whatever there is.
-    async fn fresh(&self) -> Arc<Snapshot> {
+    pub(super) async fn fresh(&self) -> Arc<Snapshot> {
         let asked = self.snapshot().flow_table.sweeps;
         self.hurry.notify_one();
         let mut snapshots = self.snapshots.clone();
@@ -160,7 +167,7 @@ impl Api {
     }
 }
 
-fn ending() -> ApiError {
+pub(super) fn ending() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the agent is ending; start it again, then retry")
 }
 
@@ -204,27 +211,6 @@ fn not_an_address(found: &str) -> ApiError {
     ))
 }
 
-/// What `GET /v1/flows` may be asked.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowFilter {
-    service: Option<String>,
-    backend: Option<SocketAddr>,
-    limit: Option<usize>,
-}
-
-async fn flows(
-    State(api): State<Api>,
-    filter: Result<Query<FlowFilter>, QueryRejection>,
-) -> Result<Json<Reply>, ApiError> {
-    let Query(FlowFilter { service, backend, limit }) = filter?;
-    let limit = limit.unwrap_or(DEFAULT_FLOW_LIMIT);
-    if limit > MAX_FLOW_LIMIT {
-        return Err(ApiError::invalid(format!("limit is {limit}, wanted at most {MAX_FLOW_LIMIT}")));
-    }
-    api.command(Command::Flows { service, backend, limit }).await
-}
-
 async fn explain(
     State(api): State<Api>,
     query: Result<Json<FlowQuery>, JsonRejection>,
@@ -242,8 +228,11 @@ async fn unload(State(api): State<Api>) -> Result<Json<Reply>, ApiError> {
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> ApiError {
-    let message =
-        format!("there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain", uri.path());
+    let message = format!(
+        "there is no {}; the API has /v1/health, /v1/status, /v1/services, /v1/flows, /v1/explain, \
+         /v1/trace, /v1/capture",
+        uri.path()
+    );
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 

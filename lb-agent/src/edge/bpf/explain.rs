@@ -7,11 +7,11 @@ use lb_common::clock::TICK_NS;
 use lb_common::decide::{Work, ingress};
 use lb_common::endpoint::{EndpointV4, EndpointV6};
 use lb_common::flow::{FlowEntry, FlowKey, FlowState};
-use lb_common::hash::{flow_v4, flow_v6};
+use lb_common::hash::{flow_v4, flow_v6, to_vip_v4, to_vip_v6};
 use lb_common::host::INTERFACE_LOCAL;
 use lb_common::limits::MAX_OWNERS;
 use lb_common::maps;
-use lb_common::service::ServiceEntry;
+use lb_common::service::{SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
 use lb_common::slot::{NOBODY, Owner, Slot, slot_of};
 use lb_common::table::{Lookup, find};
 use lb_common::tables::Tables;
@@ -21,7 +21,10 @@ use super::frozen::Frozen;
 use super::maps::{BpfDataPlane, Failure, address, failed};
 use super::observe::{backend, now};
 use crate::edge::dataplane::DataPlaneError;
-use crate::pure::snapshot::{Explanation, FlowQuery};
+use crate::pure::desired::address as address_of;
+use crate::pure::flows::state_name;
+use crate::pure::prefix::longest;
+use crate::pure::snapshot::{Explanation, FlowEntryStatus, FlowQuery};
 use crate::pure::tables::{Endpoint, Tables as Written};
 
 impl BpfDataPlane {
@@ -57,6 +60,23 @@ fn service_of(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, boo
         written.services.get(&match query.vip.ip() {
             IpAddr::V4(addr) => Endpoint::V4(EndpointV4 { addr: addr.octets(), port, protocol, zero }),
             IpAddr::V6(addr) => Endpoint::V6(EndpointV6 { addr: addr.octets(), port, protocol, zero }),
+        })
+    };
+    let exact = get(query.vip.port()).map(|service| (*service, false));
+    exact.or_else(|| get(0).map(|service| (*service, true))).or_else(|| service_of_prefix(written, query))
+}
+
+/// The same by the longest prefix VIP that holds the address.
+fn service_of_prefix(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, bool)> {
+    if written.locals.contains(&address_of(query.vip.ip())) {
+        return None;
+    }
+    let prefix = longest(&written.prefixes, query.vip.ip())?;
+    let get = |port: u16| {
+        let (port, protocol) = (port.to_be_bytes(), query.protocol.number());
+        written.services.get(&match prefix {
+            Endpoint::V4(key) => Endpoint::V4(EndpointV4 { port, protocol, ..*key }),
+            Endpoint::V6(key) => Endpoint::V6(EndpointV6 { port, protocol, ..*key }),
         })
     };
     let exact = get(query.vip.port()).map(|service| (*service, false));
@@ -112,10 +132,20 @@ fn flow_steps(
             let entry = entry_state(found.entry, t);
             steps.push(format!("the flow table knows the flow: {entry}"));
             told.flow = Some(entry);
+            told.entry = Some(FlowEntryStatus {
+                state: state_name(found.entry.state_number()).to_owned(),
+                owner: found.entry.owner(),
+                backend: None,
+                tag: format!("{:08x}", found.entry.tag()),
+                silent_s: u64::from(t.now.since(found.entry.time())) * TICK_NS / 1_000_000_000,
+            });
         }
         None => steps.push("the flow table does not know the flow".to_owned()),
     }
-    let decides = match (service.owner_is_in_table(), slot.in_transition()) {
+    let decides = match (service.asks_table_first(), slot.in_transition()) {
+        _ if service.flags & SERVICE_QUIC != 0 && service.asks_table_first() => {
+            "a connection ID that names a backend decides; the packet here has none, so the flow table is asked first"
+        }
         (true, _) => "the policy remembers its choices in the flow table: it is asked first",
         (false, true) => "in transition the flow table is asked first, then the slot's previous owner",
         (false, false) => "a settled slot routes alone, whatever the flow table says",
@@ -126,9 +156,15 @@ fn flow_steps(
 fn flow_key(t: &Frozen<'_>, query: &FlowQuery, service: &ServiceEntry) -> FlowKey {
     let (client_port, vip_port) = (query.client.port().to_be_bytes(), query.vip.port().to_be_bytes());
     let (id, by_source) = (service.id, service.slot_by_source());
-    match query.client.ip() {
-        IpAddr::V4(a) => flow_v4(&t.host.seed, a.octets(), client_port, vip_port, id, by_source),
-        IpAddr::V6(a) => flow_v6(&t.host.seed, &a.octets(), client_port, vip_port, id, by_source),
+    let seed = &t.host.seed;
+    let key = match query.client.ip() {
+        IpAddr::V4(a) => flow_v4(seed, a.octets(), client_port, vip_port, id, by_source),
+        IpAddr::V6(a) => flow_v6(seed, &a.octets(), client_port, vip_port, id, by_source),
+    };
+    match query.vip.ip() {
+        _ if service.flags & SERVICE_PREFIX == 0 => key,
+        IpAddr::V4(a) => to_vip_v4(seed, key, a.octets(), by_source),
+        IpAddr::V6(a) => to_vip_v6(seed, key, &a.octets(), by_source),
     }
 }
 

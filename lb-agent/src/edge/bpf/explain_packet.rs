@@ -68,6 +68,11 @@ impl Packet for MadeUp {
         self.frame.get_mut(at..at.checked_add(N)?)?.copy_from_slice(&bytes);
         Some(())
     }
+
+    fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
+        let _none = self.frame.splice(l3..l3, vec![0; by]);
+        Some(())
+    }
 }
 
 fn transport(query: &FlowQuery) -> Vec<u8> {

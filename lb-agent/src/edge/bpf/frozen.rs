@@ -1,6 +1,7 @@
 //! The maps as the decision core's tables, for looking only: writes are accepted and forgotten.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
@@ -10,6 +11,7 @@ use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, RING_SIZE};
 use lb_common::maps;
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -22,6 +24,7 @@ use super::maps::{hash, mapped};
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Slots;
+use crate::pure::prefix::longest;
 use crate::pure::tables::{Endpoint, ServiceId, Tables as Written};
 
 /// What packets keep, opened once.
@@ -95,6 +98,28 @@ impl<'a> Tables for Frozen<'a> {
 
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         self.written.services.get(&Endpoint::V6(*key))
+    }
+
+    fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
+        match longest(&self.written.prefixes, IpAddr::from(*addr))? {
+            Endpoint::V4(key) => Some(key),
+            Endpoint::V6(_) => None,
+        }
+    }
+
+    fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
+        match longest(&self.written.prefixes, IpAddr::from(*addr))? {
+            Endpoint::V6(key) => Some(key),
+            Endpoint::V4(_) => None,
+        }
+    }
+
+    fn quic_config(&self, service: u16) -> QuicConfig {
+        self.written.quic.get(&service).copied().unwrap_or_default()
+    }
+
+    fn quic_server(&self, key: &QuicServerKey) -> Owner {
+        self.written.quic_servers.get(key).copied().unwrap_or(NOBODY)
     }
 
     fn slot(&self, service: u16, slot: u32) -> Option<Slot> {

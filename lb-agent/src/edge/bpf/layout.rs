@@ -5,14 +5,18 @@ use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS};
+use lb_common::limits::{
+    FLOW_BUCKET_ENTRIES, MAX_ADDRESSES, MAX_FRAGMENTS, MAX_OWNERS, MAX_PREFIXES, MAX_SERVICES, MAX_SNAT_FLOWS,
+};
 use lb_common::maps;
+use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{RING_BYTES, Taps};
 
 /// Entries of room in the flow table per flow that must fit. Two candidate buckets of eight entries, half full: at a million
 /// flows none is refused.
@@ -91,9 +95,14 @@ impl Shape {
 
 /// Every map of [`maps::ALL`], in that order.
 pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
-    use MapType::{Array, ArrayOfMaps, Hash, PerCpuArray};
+    use MapType::{Array, ArrayOfMaps, Hash, LpmTrie, PerCpuArray, RingBuf};
     let array = |name, value, entries| Shape { name, kind: Array, key: size_of::<u32>(), value, entries };
     let hash = |name, key, value, entries| Shape { name, kind: Hash, key, value, entries: at_most(entries) };
+    // The prefix's length comes first.
+    let trie = |name, address: usize, value| Shape {
+        kind: LpmTrie,
+        ..hash(name, size_of::<u32>() + address, value, MAX_PREFIXES)
+    };
     let (services, owners) = (at_most(MAX_SERVICES), at_most(MAX_OWNERS));
     [
         hash(maps::SERVICES_V4, size_of::<EndpointV4>(), size_of::<ServiceEntry>(), MAX_SERVICES),
@@ -116,6 +125,12 @@ pub(super) fn shapes(sizes: &Sizes) -> [Shape; maps::ALL.len()] {
         hash(maps::SNAT_FORWARD, size_of::<SnatForwardKey>(), size_of::<SnatForwardEntry>(), MAX_SNAT_FLOWS),
         hash(maps::SNAT_REVERSE, size_of::<SnatReverseKey>(), size_of::<SnatReverseEntry>(), MAX_SNAT_FLOWS),
         hash(maps::FRAGMENTS, size_of::<FragmentKey>(), size_of::<FragmentEntry>(), MAX_FRAGMENTS),
+        trie(maps::PREFIXES_V4, size_of::<[u8; 4]>(), size_of::<EndpointV4>()),
+        trie(maps::PREFIXES_V6, size_of::<[u8; 16]>(), size_of::<EndpointV6>()),
+        array(maps::QUIC_CONFIGS, size_of::<QuicConfig>(), services),
+        hash(maps::QUIC_SERVERS, size_of::<QuicServerKey>(), size_of::<u32>(), MAX_OWNERS),
+        array(maps::TAPS, size_of::<Taps>(), 1),
+        Shape { name: maps::SIGHTS, kind: RingBuf, key: 0, value: 0, entries: at_most(RING_BYTES) },
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::hash::Seed;
@@ -13,6 +14,7 @@ use nix::net::if_::if_nametoindex;
 use super::attach::{self, Links, TcWay};
 use super::bpffs::{self, Hold, file_error};
 use super::error::{LoadError, errno};
+use super::flows::FlowReader;
 use super::forwarding;
 use super::host_record::HostRecord;
 use super::layout::{Sizes, shapes};
@@ -20,6 +22,7 @@ use super::leftovers::Leftovers;
 use super::log::PacketLogReader;
 use super::maps::BpfDataPlane;
 use super::pin::{Found, LOG_MAP, Pins, remove};
+use super::sights::SightReader;
 use super::sweep::BpfSweeper;
 use super::{privilege, seed};
 use crate::config::{AgentConfig, InterfaceConfig, PacketLog};
@@ -56,6 +59,10 @@ pub struct Loaded {
     pub dataplane: BpfDataPlane,
     /// The sweep's.
     pub sweeper: BpfSweeper,
+    /// The flow table, for looking.
+    pub flows: FlowReader,
+    /// What the packet programs tell of packets.
+    pub sights: SightReader,
     /// The programs and where they hang.
     pub links: Links,
     /// Whether the maps were there before.
@@ -116,6 +123,8 @@ struct Ready<'a> {
 struct Parts {
     dataplane: BpfDataPlane,
     sweeper: BpfSweeper,
+    sights: SightReader,
+    flows: FlowReader,
     links: Links,
     problems: Vec<String>,
     interfaces: Vec<InterfaceStatus>,
@@ -124,8 +133,8 @@ struct Parts {
 
 impl Parts {
     fn with(self, holds: [Hold; 2], adopted: bool) -> Loaded {
-        let Self { dataplane, sweeper, links, problems, interfaces, log } = self;
-        Loaded { dataplane, sweeper, links, adopted, problems, interfaces, log, holds }
+        let Self { dataplane, sweeper, sights, flows, links, problems, interfaces, log } = self;
+        Loaded { dataplane, sweeper, sights, flows, links, adopted, problems, interfaces, log, holds }
     }
 }
 
@@ -159,6 +168,8 @@ impl Ready<'_> {
         let mut links = Links::new(self.pins.clone(), xdp, tc, self.build.tc, leftovers)?;
         let dataplane = BpfDataPlane::open(self.pins, adopted)?;
         let sweeper = BpfSweeper::open(self.pins)?;
+        let sights = SightReader::open(self.pins)?;
+        let flows = FlowReader::open(self.pins)?;
         let interfaces = links.set_interfaces(self.interfaces)?;
         self.forget_other_builds()?;
         let log = match self.agent.packet_log {
@@ -171,15 +182,17 @@ impl Ready<'_> {
                 Some,
             ),
         };
-        Ok(Parts { dataplane, sweeper, links, problems, interfaces, log })
+        Ok(Parts { dataplane, sweeper, sights, flows, links, problems, interfaces, log })
     }
 
     /// Creates and pins the maps that are not pinned; reuses those that are.
     fn load(&self, sizes: &Sizes) -> Result<Ebpf, LoadError> {
         let level = log_level(self.agent.packet_log);
+        let can_capture = u8::from(can_capture());
         let mut loader = EbpfLoader::new();
         let _ = loader
             .override_global(aya_log::LEVEL, &level, false)
+            .override_global("CAN_CAPTURE", &can_capture, true)
             .map_max_entries(maps::FLOWS, sizes.buckets)
             .map_max_entries(maps::EPOCHS, sizes.epoch_words)
             .map_max_entries(maps::COUNTERS, sizes.counters())
@@ -321,6 +334,11 @@ const fn log_level(log: PacketLog) -> u8 {
         PacketLog::Info => 3,
         PacketLog::Debug => 4,
     }
+}
+
+/// Whether packet programs can copy from frames (`bpf_xdp_load_bytes`).
+pub fn can_capture() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 18, 0))
 }
 
 fn make_state_dir(dir: &Path) -> Result<(), LoadError> {

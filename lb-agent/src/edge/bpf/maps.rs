@@ -15,17 +15,18 @@ use lb_common::reply::ReplyEntry;
 use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+use lb_common::trace::Tap;
 use zerocopy::IntoBytes;
 
 use super::error::{LoadError, errno};
 use super::frozen::PacketMaps;
 use super::host_record::HostRecord;
+use super::lookup::LookupMaps;
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Rings;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, Op, ServiceId};
 
 /// Turns packed into one 64-bit word of a schedule.
@@ -43,13 +44,14 @@ pub struct BpfDataPlane {
     pub(super) vips: HashMap<MapData, Address, VipEntry>,
     pub(super) locals: HashMap<MapData, Address, u32>,
     pub(super) interfaces: HashMap<MapData, u32, InterfaceEntry>,
+    pub(super) lookup: LookupMaps,
     pub(super) rings: Rings,
     pub(super) backends: Mapped<AtomicU64>,
     pub(super) schedules: Mapped<AtomicU64>,
     pub(super) counters: Mapped<AtomicU64>,
     pub(super) flows: Mapped<AtomicU64>,
+    pub(super) taps: Mapped<AtomicU64>,
     pub(super) kept: PacketMaps,
-    pub(super) pins: Pins,
 }
 
 impl BpfDataPlane {
@@ -67,13 +69,14 @@ impl BpfDataPlane {
             vips: hash(pins, maps::VIPS)?,
             locals: hash(pins, maps::LOCALS)?,
             interfaces: hash(pins, maps::INTERFACES)?,
+            lookup: LookupMaps::open(pins)?,
             rings: Rings::open(pins)?,
             backends: mapped(pins, maps::BACKENDS)?,
             schedules: mapped(pins, maps::SCHEDULES)?,
             counters: mapped(pins, maps::COUNTERS)?,
             flows: mapped(pins, maps::FLOWS)?,
+            taps: mapped(pins, maps::TAPS)?,
             kept: PacketMaps::open(pins)?,
-            pins: pins.clone(),
         })
     }
 
@@ -206,12 +209,15 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveRing(service) => self.remove_ring(*service),
             Op::SetService(key, entry) => self.set_service(key, entry),
             Op::RemoveService(key) => self.remove_service(key),
+            Op::SetPrefix(prefix) => self.lookup.set_prefix(prefix),
+            Op::RemovePrefix(prefix) => self.lookup.remove_prefix(prefix),
+            Op::SetQuic(service, config) => self.lookup.set_quic(*service, *config),
+            Op::SetQuicServer(key, owner) => self.lookup.set_quic_server(key, *owner),
+            Op::RemoveQuicServer(key) => self.lookup.remove_quic_server(key),
+            Op::SetTap(number, tap) => self.set_tap(*number, tap),
+            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
-    }
-
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        self.list_flows(limit, keep)
     }
 
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {
@@ -238,7 +244,7 @@ pub(super) fn failed(map: &'static str, source: io::Error) -> Failure {
     Failure::Map { map, source }
 }
 
-fn beyond(map: &'static str, limit: usize) -> Failure {
+pub(super) fn beyond(map: &'static str, limit: usize) -> Failure {
     Failure::Full { map, limit }
 }
 
@@ -262,6 +268,13 @@ fn describe(op: &Op) -> String {
         Op::RemoveRing(s) => format!("remove the ring of service {s}"),
         Op::SetService(e, s) => format!("enter service {} ({})", s.id, endpoint(e)),
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
+        Op::SetPrefix(e) => format!("enter prefix of {}", endpoint(e)),
+        Op::RemovePrefix(e) => format!("remove prefix of {}", endpoint(e)),
+        Op::SetQuic(s, _) => format!("write how connection IDs of service {s} are read"),
+        Op::SetQuicServer(k, o) => format!("enter a server ID of service {} (owner {o})", k.service),
+        Op::RemoveQuicServer(k) => format!("remove a server ID of service {}", k.service),
+        Op::SetTap(n, _) => format!("open tap {n}"),
+        Op::ClearTap(n) => format!("close tap {n}"),
     }
 }
 
@@ -270,11 +283,12 @@ pub(super) fn address(address: &Address) -> std::net::IpAddr {
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {
-    let (address, port, protocol) = match endpoint {
-        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
-        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol),
+    let (address, port, protocol, prefix) = match endpoint {
+        Endpoint::V4(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
+        Endpoint::V6(e) => (std::net::IpAddr::from(e.addr), e.port, e.protocol, e.zero),
     };
-    format!("{} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
+    let prefix = if prefix == 0 { String::new() } else { format!(" prefix /{prefix}") };
+    format!("{}{prefix} protocol {protocol}", std::net::SocketAddr::new(address, u16::from_be_bytes(port)))
 }
 
 pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &'static str) -> Result<HashMap<MapData, K, V>, LoadError> {

@@ -6,25 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_common::backend::BackendEntry;
-use lb_common::clock::{TICK_NS, Ticks};
-use lb_common::flow::FlowEntry;
-use lb_common::hash::{flow_v4, flow_v6};
-use lb_common::host::{HOST_SNAT, Host};
-use lb_common::limits::{MAX_OWNERS, MAX_SERVICES, MAX_SNAT_FLOWS, RING_SIZE};
+use lb_common::clock::Ticks;
+use lb_common::limits::{MAX_OWNERS, MAX_SERVICES, RING_SIZE};
 use lb_common::maps;
-use lb_common::reply::{SnatForwardEntry, SnatForwardKey};
-use lb_common::slot::{Owner, slot_of};
+use lb_common::slot::Owner;
 use nix::time::{ClockId, clock_gettime};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::maps::{BpfDataPlane, Failure, failed, hash, io_error};
+use super::maps::{BpfDataPlane, Failure, failed, io_error};
 use super::mmap::Mapped;
 use crate::edge::dataplane::DataPlaneError;
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Endpoint, Observed, ServiceId, Tables};
-
-/// Clients of snat flows, by what their entry in the flow table looks like.
-type Clients = BTreeMap<(Owner, u32), (std::net::IpAddr, u16)>;
 
 impl BpfDataPlane {
     pub(super) fn read_all(&mut self) -> Result<Observed, DataPlaneError> {
@@ -48,6 +40,9 @@ impl BpfDataPlane {
             host_flags: host.flags,
             epoch_shift: host.epoch_shift,
             services,
+            prefixes: self.lookup.prefixes()?,
+            quic: self.lookup.quic(),
+            quic_servers: self.lookup.quic_servers()?,
             rings: BTreeSet::new(),
             schedules: self.read_schedules(),
             backends: self.read_backends(),
@@ -55,6 +50,7 @@ impl BpfDataPlane {
             vips: read(&self.vips, maps::VIPS, |key| key)?,
             locals: read(&self.locals, maps::LOCALS, |key| key)?.into_keys().collect(),
             interfaces: read(&self.interfaces, maps::INTERFACES, |key| key)?,
+            taps: self.read_taps(),
         })
     }
 
@@ -77,58 +73,6 @@ impl BpfDataPlane {
             .filter_map(|n| Some((ServiceId::try_from(n).ok()?, turns(n)?)))
             .filter(|(_, turns)| !turns.is_empty())
             .collect()
-    }
-
-    pub(super) fn list_flows(
-        &mut self,
-        limit: usize,
-        keep: &dyn Fn(Owner) -> bool,
-    ) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        let host = self.host.read().unwrap_or_default();
-        let told = |failure: Failure| failure.told("list flows".to_owned());
-        let clients = if host.flags & HOST_SNAT == 0 { Clients::new() } else { self.clients(&host).map_err(told)? };
-        let now = now().map_err(|e| told(failed(maps::FLOWS, e)))?;
-        let flow = |entry: FlowEntry| {
-            let owner = entry.owner();
-            let by_source = backend(&self.backends, usize::from(owner)).is_some_and(|b| b.slot_by_source());
-            TrackedFlow {
-                owner,
-                state: entry.state_number(),
-                tag: entry.tag(),
-                slot: slot_of(entry.tag(), by_source),
-                silent_s: u64::from(now.since(entry.time())) * TICK_NS / 1_000_000_000,
-                client: clients.get(&(owner, entry.tag())).copied(),
-            }
-        };
-        Ok(self
-            .flows
-            .iter()
-            .map(|word| FlowEntry(word.load(Ordering::Relaxed)))
-            .filter(|entry| !entry.is_free() && keep(entry.owner()))
-            .take(limit)
-            .map(flow)
-            .collect())
-    }
-
-    /// The flow table holds hashes; the snat map holds clients. Hashing the latter finds the former.
-    fn clients(&self, host: &Host) -> Result<Clients, Failure> {
-        let map: HashMap<MapData, SnatForwardKey, SnatForwardEntry> =
-            hash(&self.pins, maps::SNAT_FORWARD).map_err(|e| failed(maps::SNAT_FORWARD, std::io::Error::other(e)))?;
-        let mut clients = Clients::new();
-        // Twice its size: a walk begins anew when the key that it stands on is removed under it.
-        for key in map.keys().take(2 * MAX_SNAT_FLOWS) {
-            let key = key.map_err(|e| failed(maps::SNAT_FORWARD, io_error(&e)))?;
-            let by_source = backend(&self.backends, usize::from(key.owner)).is_some_and(|b| b.slot_by_source());
-            let address = std::net::Ipv6Addr::from(key.client.0);
-            let (client, service) = ((key.client_port, key.vip_port), key.service);
-            let flow = match address.to_ipv4_mapped() {
-                Some(v4) => flow_v4(&host.seed, v4.octets(), client.0, client.1, service, by_source),
-                None => flow_v6(&host.seed, &key.client.0, client.0, client.1, service, by_source),
-            };
-            let known = (address.to_canonical(), u16::from_be_bytes(key.client_port));
-            let _same_tag = clients.insert((key.owner, flow.tag), known);
-        }
-        Ok(clients)
     }
 }
 

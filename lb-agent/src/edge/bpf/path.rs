@@ -4,13 +4,11 @@
 //! attached and detached by the same operations that enter and remove them.
 
 use lb_common::host::INTERFACE_LOCAL;
-use lb_common::slot::Owner;
 
 use super::attach::Links;
 use super::maps::BpfDataPlane;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::sweep::TrackedFlow;
 use crate::pure::tables::{Observed, Op, ServiceId};
 
 /// Maps and attachments.
@@ -71,10 +69,6 @@ impl DataPlane for PacketPath {
             done += rings.len().max(1);
         }
         Ok(())
-    }
-
-    fn flows(&mut self, limit: usize, keep: &dyn Fn(Owner) -> bool) -> Result<Vec<TrackedFlow>, DataPlaneError> {
-        self.maps.flows(limit, keep)
     }
 
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {

@@ -14,6 +14,7 @@ use crate::pure::command::Refusal;
 use crate::pure::desired::endpoint;
 use crate::pure::health::Health;
 use crate::pure::model::ServiceSpec;
+use crate::pure::quic::ServerId;
 use crate::pure::sweep::SweepReport;
 use crate::pure::tables::{Observed, ServiceId};
 use crate::pure::transition::RingState;
@@ -88,7 +89,13 @@ fn members(observed: &Observed, id: ServiceId, slots: &[u32], now: Duration) -> 
     // Also those without flows or slots (down and silent, drained, disabled): their counters go on. What nobody wants any more
     // was retired, and names no service.
     let of_service = observed.tables.backends.iter().filter(|(_, entry)| entry.service == id);
-    of_service.map(|(owner, entry)| member(*owner, entry, serves(*owner), now)).collect()
+    of_service
+        .map(|(owner, entry)| {
+            let named = observed.tables.quic_servers.iter().find(|(key, of)| *of == owner && key.service == id);
+            let server_id = named.and_then(|(key, _)| ServerId::of_key(key));
+            Member { server_id, ..member(*owner, entry, serves(*owner), now) }
+        })
+        .collect()
 }
 
 fn member(owner: Owner, entry: &BackendEntry, serves: bool, now: Duration) -> Member {

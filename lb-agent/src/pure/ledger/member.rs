@@ -8,6 +8,7 @@ use lb_common::stats::OwnerCounters;
 
 use crate::pure::health::{Health, HealthChange, flows_stay};
 use crate::pure::model::{BackendState, OnDown};
+use crate::pure::quic::ServerId;
 use crate::pure::sweep::FlowCounts;
 use crate::pure::wanted::{Intent, Origin};
 
@@ -61,6 +62,8 @@ pub struct Member {
     pub dead_since: Option<Duration>,
     /// Counts how often its health was to be judged afresh.
     pub round: u64,
+    /// QUIC: what connection IDs call it. It keeps its name while it leaves.
+    pub server_id: Option<ServerId>,
     /// Flows now.
     pub flows: FlowCounts,
     /// Counters since load.
@@ -81,6 +84,7 @@ impl Member {
             reason: "no probe has passed yet".to_owned(),
             dead_since: None,
             round: 0,
+            server_id: None,
             flows: FlowCounts::default(),
             counters: OwnerCounters::default(),
         }

@@ -1,29 +1,23 @@
 //! One service as the agent knows it: its pool, its ring, and how the one follows the other.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lb_common::slot::{NOBODY, Owner};
+use lb_common::slot::Owner;
 
 use super::event::Event;
 use super::member::{Member, Phase};
 use crate::pure::health::{Health, HealthChange};
 use crate::pure::maglev;
-use crate::pure::model::{ProbeKind, Select, ServiceSpec};
+use crate::pure::model::{ProbeKind, Select, ServiceSpec, Tracking};
 use crate::pure::panic;
-use crate::pure::schedule;
 use crate::pure::slow_start;
 use crate::pure::sweep::SweepReport;
 use crate::pure::tables::ServiceId;
 use crate::pure::transition::{RingState, Rules, Stores, Swept};
 use crate::pure::wanted::WantedBackend;
 
-/// After a failure the ring returns to the canonical one no sooner than this: a rack that fails together is redistributed
-/// once, and a backend that is restarted quickly finds its slots' neighbours where it left them.
-const REBALANCE_AFTER: Duration = Duration::from_secs(5);
-
 /// No packet that began before a change of the maps is still under way after this long.
-const PACKETS_DONE: Duration = Duration::from_millis(50);
+pub(super) const PACKETS_DONE: Duration = Duration::from_millis(50);
 
 /// A service.
 #[derive(Clone, Debug)]
@@ -41,11 +35,11 @@ pub struct Service {
     /// Whether too few are up and flows go to all that have ever been.
     pub panic: bool,
     /// Who has slots, with which weight: what the ring was last made for.
-    serving: Vec<maglev::Member>,
+    pub(super) serving: Vec<maglev::Member>,
     /// When slots that a failure has left uneven are evened out.
-    rebalance_at: Option<Duration>,
+    pub(super) rebalance_at: Option<Duration>,
     /// The ring and the turns are to be made anew, by [`Service::rebuild`].
-    is_stale: bool,
+    pub(super) is_stale: bool,
     /// The map has no ring yet: it is made with all slots as they are then.
     is_unmade: bool,
     /// Slots that the map does not have yet, in the order in which they changed.
@@ -131,6 +125,7 @@ impl Service {
         let unprobed = self.needs_no_probe();
         let Some(m) = self.members.iter_mut().find(|m| m.addr == wanted.addr) else { return };
         m.origin = wanted.origin;
+        m.server_id = self.spec.quic.as_ref().map(|quic| quic.server_id(wanted.addr));
         if m.weight != wanted.weight {
             events.push(Event::info(format!(
                 "backend {} weight {} -> {} (service {})",
@@ -173,80 +168,7 @@ impl Service {
         Some(if up { Event::info(text) } else { Event::warn(text) })
     }
 
-    /// Lets the ring follow at once what cannot wait: whoever has failed loses its slots to those who serve. The rest waits for
-    /// [`Self::rebuild`]. Cheap when nothing has changed. Owners whose backend entry may have changed.
-    pub(super) fn look(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
-        let mut touched = self.settle_lives(now, swept);
-        let next = self.shares(now);
-        self.is_stale |= self.rebalance_at.is_some_and(|at| now >= at);
-        if next == self.serving && touched.is_empty() {
-            return touched;
-        }
-        let before = std::mem::take(&mut self.serving);
-        let weights: BTreeMap<Owner, u32> = next.iter().map(|m| (m.owner, m.weight)).collect();
-        touched.extend(before.iter().filter(|m| weights.get(&m.owner) != Some(&m.weight)).map(|m| m.owner));
-        touched.sort_unstable();
-        touched.dedup();
-        let lost: Vec<Owner> = touched.iter().copied().filter(|o| self.is_lost(*o, &weights)).collect();
-        for owner in &lost {
-            self.hand_over(*owner, &next, now);
-        }
-        self.serving = before;
-        if !lost.is_empty() {
-            self.serving.retain(|m| !lost.contains(&m.owner));
-            self.turns = self.turns_of(&self.serving);
-            self.rebalance_at = Some(now + REBALANCE_AFTER);
-        }
-        let have_failed = lost.iter().all(|o| self.member(*o).is_some_and(has_failed));
-        if self.serving != next || !have_failed {
-            let served: BTreeSet<Owner> = self.serving.iter().map(|m| m.owner).collect();
-            touched.extend(next.iter().filter(|m| !served.contains(&m.owner)).map(|m| m.owner));
-            self.is_stale = true;
-        }
-        touched
-    }
-
-    /// Whether an owner has slots that it must lose at once.
-    fn is_lost(&self, owner: Owner, serving: &BTreeMap<Owner, u32>) -> bool {
-        !serving.contains_key(&owner) && self.member(owner).is_some_and(|m| !m.is_alive() || has_failed(m))
-    }
-
-    /// Gives a failed member's slots to those who serve.
-    fn hand_over(&mut self, owner: Owner, to: &[maglev::Member], now: Duration) {
-        let Some(member) = self.member(owner) else { return };
-        let (key, is_dead) = (maglev::identity(&member.addr), !member.is_alive());
-        let stores = self.ring.hand_over(owner, is_dead, |slots| maglev::stand_ins(to, slots, key), now);
-        self.store(stores);
-    }
-
-    /// Whether the ring waits to be made anew.
-    pub(super) const fn is_stale(&self) -> bool {
-        self.is_stale
-    }
-
-    /// Makes the ring and the turns anew for who serves now: a millisecond or two.
-    pub(super) fn rebuild(&mut self, now: Duration) {
-        let next = self.shares(now);
-        let wanted = maglev::build(&next);
-        // Slots of an empty pool have no flows to wait for.
-        let dead = self.members.iter().filter(|m| !m.is_alive()).map(|m| m.owner);
-        for owner in [NOBODY].into_iter().chain(dead).collect::<Vec<_>>() {
-            let stores = self.ring.bereave(owner, &wanted, now);
-            self.store(stores);
-        }
-        let stores = self.ring.retarget(&wanted, now);
-        self.store(stores);
-        self.turns = self.turns_of(&next);
-        self.serving = next;
-        self.rebalance_at = None;
-        self.is_stale = false;
-    }
-
-    fn turns_of(&self, members: &[maglev::Member]) -> Vec<Owner> {
-        if self.spec.select == Select::RoundRobin { schedule::build(members) } else { Vec::new() }
-    }
-
-    fn store(&mut self, stores: Stores) {
+    pub(super) fn store(&mut self, stores: Stores) {
         if self.is_unmade {
             return;
         }
@@ -257,38 +179,14 @@ impl Service {
         }
     }
 
-    /// Decides whose flows are let go, and who may have flows again: after a death only when a sweep has removed every entry
-    /// that names it, else flows that have moved on would be called back.
-    /// Owners for which that has changed.
-    fn settle_lives(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
-        let on_down = self.spec.health.on_down;
-        let panic = self.is_panic();
-        self.panic = panic;
-        let mut changed = Vec::new();
-        for m in &mut self.members {
-            let gone = match m.phase {
-                Phase::Disabled | Phase::Drained { .. } => true,
-                Phase::Serving => m.lets_flows_go(on_down) && !(panic && m.ever_up),
-                Phase::Draining { .. } => m.lets_flows_go(on_down),
-            };
-            match (gone, m.dead_since) {
-                (true, None) => m.dead_since = Some(now),
-                (false, Some(since)) if swept > since + PACKETS_DONE => m.dead_since = None,
-                _ => continue,
-            }
-            changed.push(m.owner);
-        }
-        changed
-    }
-
-    fn is_panic(&self) -> bool {
+    pub(super) fn is_panic(&self) -> bool {
         let candidates = self.members.iter().filter(|m| m.phase == Phase::Serving && m.weight > 0);
         panic::is_panic(self.spec.health.panic_percent, candidates.map(candidate))
     }
 
     /// Who takes new flows now, and how much, in hundredths of a weight: up (in panic: has ever been up), not draining,
     /// alive.
-    fn shares(&self, now: Duration) -> Vec<maglev::Member> {
+    pub(super) fn shares(&self, now: Duration) -> Vec<maglev::Member> {
         let serves = |m: &&Member| m.phase == Phase::Serving && m.is_alive() && panic::serves(candidate(m), self.panic);
         self.members
             .iter()
@@ -406,10 +304,6 @@ impl Service {
     }
 }
 
-fn has_failed(m: &Member) -> bool {
-    m.phase == Phase::Serving && matches!(m.health, Health::Down(_))
-}
-
 const fn candidate(m: &Member) -> panic::Candidate {
     panic::Candidate { health: m.health, ever_up: m.ever_up }
 }
@@ -419,6 +313,7 @@ pub(super) fn rules(spec: &ServiceSpec) -> Rules {
     Rules {
         tracking: spec.tracking,
         idle: spec.idle_timeout(),
-        owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn),
+        owner_is_in_table: matches!(spec.select, Select::RoundRobin | Select::LeastConn)
+            || (spec.quic.is_some() && spec.tracking == Tracking::Full),
     }
 }

@@ -123,6 +123,55 @@ fn on_down_overrides_what_the_failure_looked_like() {
 }
 
 #[test]
+fn udp_flows_leave_a_backend_that_is_down_however_it_failed_unless_told_to_stay() {
+    for (on_down, kind, alive) in [
+        (OnDown::Auto, FailKind::Answered, false),
+        (OnDown::Auto, FailKind::Silent, false),
+        (OnDown::Keep, FailKind::Answered, true),
+    ] {
+        let mut s = spec("web", &[1, 2, 3]);
+        s.key.protocol = crate::pure::model::Protocol::Udp;
+        s.health.on_down = on_down;
+        let mut l = ledger(s);
+        judge(&mut l, 2, Some(kind), seconds(1));
+        assert_eq!(member(&l, 2).is_alive(), alive, "{on_down:?} {kind:?}");
+        let dead = member(&l, 2).owner;
+        let named = l.ring(web(&l).id).expect("a ring").iter().any(|s| Slot(*s).previous() == dead);
+        assert_eq!(named, alive, "its slots are others' at once");
+    }
+}
+
+#[test]
+fn a_quic_backend_keeps_its_server_id_while_it_leaves_and_past_a_restart() {
+    use crate::pure::quic::{QuicSpec, ServerId};
+    let given = ServerId::new(&[9, 9]).expect("two octets");
+    let mut s = spec("web", &[1, 2]);
+    s.key.protocol = crate::pure::model::Protocol::Udp;
+    let quic = QuicSpec {
+        config_rotation: 0,
+        server_id_length: 2,
+        nonce_length: 4,
+        length_self_description: false,
+        server_ids: std::iter::once((addr(2), given)).collect(),
+    };
+    s.quic = Some(quic);
+    let mut l = ledger(s.clone());
+    let (id, leaving) = (web(&l).id, member(&l, 2).owner);
+    let _gone = s.backends.pop();
+    s.quic.as_mut().expect("given above").server_ids.clear();
+    l.want(vec![s.clone()], RuntimeChanges::default(), seconds(1)).expect("fits");
+
+    let tables = desired(&l, seconds(1));
+    assert_eq!(tables.quic_servers.get(&given.key(id)), Some(&leaving));
+    assert_eq!(tables.quic_servers.len(), 2);
+    let slots = [(id, l.ring(id).expect("a ring"))].into_iter().collect();
+    let observed = Observed { tables, slots, adopted: true };
+    let l = Ledger::adopt(vec![s], RuntimeChanges::default(), &observed, &SweepReport::default(), seconds(2));
+    let tables = desired(&l.expect("fits"), seconds(2));
+    assert_eq!(tables.quic_servers, observed.tables.quic_servers);
+}
+
+#[test]
 fn a_failure_is_evened_out_later_and_undone_when_the_backend_returns() {
     let mut l = ledger(spec("web", &[1, 2, 3]));
     let before = l.ring(web(&l).id).expect("a ring");

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::desired::Part;
+use lb_common::quic::QuicConfig;
+
+use super::part::Part;
 use super::tables::{Op, ServiceId, Tables};
 
 /// Slots to write, by service: a whole ring where none is there, single slots where one is.
@@ -20,7 +22,7 @@ pub fn plan(
     slots: RingChanges,
     ring: impl Fn(ServiceId) -> Option<Vec<u32>>,
 ) -> Vec<Op> {
-    let mut ops = Vec::new();
+    let mut ops: Vec<Op> = changed(&observed.taps, &desired.taps).map(|(n, t)| Op::SetTap(n, t)).collect();
     add_host(observed, desired, &mut ops);
     ops.extend(changed(&observed.backends, &desired.backends).map(|(o, e)| Op::SetBackend(o, e)));
     ops.extend(changed(&observed.replies, &desired.replies).map(|(e, r)| Op::SetReply(e, r)));
@@ -37,7 +39,10 @@ pub fn plan(
             ops.push(Op::StoreSlots(id, slots));
         }
     }
+    ops.extend(changed(&observed.quic_servers, &desired.quic_servers).map(|(k, o)| Op::SetQuicServer(k, o)));
+    ops.extend(changed(&observed.quic, &desired.quic).map(|(id, c)| Op::SetQuic(id, c)));
     ops.extend(changed(&observed.services, &desired.services).map(|(e, s)| Op::SetService(e, s)));
+    ops.extend(desired.prefixes.difference(&observed.prefixes).map(|p| Op::SetPrefix(*p)));
     remove(observed, desired, &mut ops);
     ops
 }
@@ -69,7 +74,11 @@ fn add_host(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
 }
 
 fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
+    ops.extend(observed.prefixes.difference(&desired.prefixes).map(|p| Op::RemovePrefix(*p)));
+    ops.extend(gone(&observed.taps, &desired.taps).map(Op::ClearTap));
     ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
+    ops.extend(gone(&observed.quic, &desired.quic).map(|id| Op::SetQuic(id, QuicConfig::default())));
+    ops.extend(gone(&observed.quic_servers, &desired.quic_servers).map(Op::RemoveQuicServer));
     ops.extend(observed.rings.difference(&desired.rings).map(|id| Op::RemoveRing(*id)));
     ops.extend(gone(&observed.schedules, &desired.schedules).map(|id| Op::SetSchedule(id, Vec::new())));
     ops.extend(gone(&observed.replies, &desired.replies).map(Op::RemoveReply));
@@ -114,6 +123,14 @@ pub fn note(op: &Op, tables: &mut Tables) {
         Op::RemoveRing(id) => drop(tables.rings.remove(id)),
         Op::SetService(e, s) => drop(tables.services.insert(*e, *s)),
         Op::RemoveService(e) => drop(tables.services.remove(e)),
+        Op::SetPrefix(p) => drop(tables.prefixes.insert(*p)),
+        Op::RemovePrefix(p) => drop(tables.prefixes.remove(p)),
+        Op::SetQuic(id, config) if *config == QuicConfig::default() => drop(tables.quic.remove(id)),
+        Op::SetQuic(id, config) => drop(tables.quic.insert(*id, *config)),
+        Op::SetQuicServer(k, o) => drop(tables.quic_servers.insert(*k, *o)),
+        Op::RemoveQuicServer(k) => drop(tables.quic_servers.remove(k)),
+        Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
+        Op::ClearTap(n) => drop(tables.taps.remove(n)),
     }
 }
 

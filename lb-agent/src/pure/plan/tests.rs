@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pure::command::BackendChange;
-use crate::pure::desired::{desired, desired_part};
+use crate::pure::desired::desired;
 use crate::pure::health::{Health, HealthChange};
 use crate::pure::ledger::Ledger;
 use crate::pure::model::{FailKind, ProbeKind, Select};
+use crate::pure::part::desired_part;
 use crate::pure::sweep::{SlotSet, SweepReport};
 use crate::pure::tables::{Endpoint, Observed};
 use crate::pure::testing::spec;

@@ -160,6 +160,15 @@ impl RuntimeChanges {
             )));
         }
         fits(spec, addr).map_err(Refusal::Invalid)?;
+        if let Some(quic) = &spec.quic
+            && let Some(namesake) = quic.namesake(addr, self.pool(spec).into_iter().map(|b| b.addr))
+        {
+            return Err(Refusal::Conflict(format!(
+                "{addr} and {namesake} would have the same QUIC server ID \"{}\"; give {addr} one of its own in the file \
+                 (server_id), or make IDs longer (server_id_length)",
+                quic.server_id(addr)
+            )));
+        }
         let mut next = self.clone();
         let filed = spec.backends.iter().find(|b| b.addr == addr).map(|b| b.weight);
         let change = Override {
@@ -263,8 +272,9 @@ pub fn fits(spec: &ServiceSpec, addr: SocketAddr) -> Result<(), String> {
             }
         ));
     }
-    if addr.ip() == spec.key.vip {
-        return Err(format!("backend {addr} is the VIP itself"));
+    if spec.key.holds(addr.ip()) {
+        let what = if spec.key.prefix.is_some() { "lies within the VIP" } else { "is the VIP itself" };
+        return Err(format!("backend {addr} {what}"));
     }
     if spec.forward == Forward::L2dsr && addr.port() != spec.key.port {
         return Err(format!("l2dsr cannot change the port: backend {addr} must listen on {}", spec.key.port));
