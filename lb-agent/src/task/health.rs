@@ -98,10 +98,7 @@ pub async fn run(
 }
 
 /// Finds a probe for everybody who is wanted and has none; the new ones, each with its first owner.
-fn begin(
-    wanted: BTreeMap<Owner, ProbeTarget>,
-    under_way: &mut BTreeMap<Owner, Probed>,
-) -> Vec<(Owner, Arc<Probe>)> {
+fn begin(wanted: BTreeMap<Owner, ProbeTarget>, under_way: &mut BTreeMap<Owner, Probed>) -> Vec<(Owner, Arc<Probe>)> {
     let mut new = Vec::new();
     let mut by_address: BTreeMap<SocketAddr, Vec<Arc<Probe>>> = BTreeMap::new();
     for (owner, target) in wanted {
@@ -122,13 +119,7 @@ fn begin(
 }
 
 /// Probes until it is aborted, or nobody listens.
-async fn run_probe(
-    prober: Arc<impl Prober>,
-    probe: Arc<Probe>,
-    facts: mpsc::Sender<Fact>,
-    clock: Clock,
-    seed: u64,
-) {
+async fn run_probe(prober: Arc<impl Prober>, probe: Arc<Probe>, facts: mpsc::Sender<Fact>, clock: Clock, seed: u64) {
     let target = &probe.target;
     let begin = if target.is_up { Begin::AdoptedUp } else { Begin::Fresh };
     let mut machine = HealthMachine::new(&target.check, begin, clock.now(), seed);

@@ -50,13 +50,10 @@ impl Ground {
         lab::cable(&failing, "eth0", &net, "x0", None);
         balancer.ip("addr add 10.9.0.10/24 dev eth0\nroute add default via 10.9.0.1");
         net.sysctl("ipv4/ip_forward", "1");
-        net.ip(
-            "addr add 10.9.0.1/24 dev lb0\naddr add 10.65.0.254/24 dev x0\nroute add local 10.64.0.0/16 dev lo",
-        );
+        net.ip("addr add 10.9.0.1/24 dev lb0\naddr add 10.65.0.254/24 dev x0\nroute add local 10.64.0.0/16 dev lo");
         failing.ip("addr add 10.65.0.1/24 dev eth0\nroute add default via 10.65.0.254");
         let listener = net.spawn(accept());
-        let mut ground =
-            Self { server: None, failing, _listener: listener, net, balancer: Arc::new(balancer) };
+        let mut ground = Self { server: None, failing, _listener: listener, net, balancer: Arc::new(balancer) };
         ground.revive();
         ground
     }

@@ -84,7 +84,9 @@ impl Report {
                 spread(&of(|l| kib_to_mib(l.peak_kib)), " MiB"),
             );
         }
-        println!("\ndeath of a machine with 100 services   slots     noticed after   first to last ring   judgement to last slot");
+        println!(
+            "\ndeath of a machine with 100 services   slots     noticed after   first to last ring   judgement to last slot"
+        );
         for silent in [false, true] {
             let all: Vec<&Failure> = self.failures.iter().filter(|f| f.silent == silent).collect();
             let of = |f: fn(&Failure) -> Duration| all.iter().map(|x| f(x).as_secs_f64() * 1e3).collect::<Vec<_>>();
@@ -103,7 +105,10 @@ impl Report {
         for scale in self.scales() {
             println!("{scale:<18}  {:>10}", spread(&self.sweep_ms(&scale), " ms"));
         }
-        println!("\nmedians (least to most); promised: 5 s, 1024 MiB, 10 ms, 20 ms: {}", if self.is_kept() { "kept" } else { "NOT kept" });
+        println!(
+            "\nmedians (least to most); promised: 5 s, 1024 MiB, 10 ms, 20 ms: {}",
+            if self.is_kept() { "kept" } else { "NOT kept" }
+        );
     }
 
     fn scales(&self) -> Vec<String> {

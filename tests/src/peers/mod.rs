@@ -51,7 +51,8 @@ pub enum Output {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> ExitCode {
-    let is_wanted = |peer: &Peer| options.peer.is_empty() || options.peer.iter().any(|name| peer.name().contains(name.as_str()));
+    let is_wanted =
+        |peer: &Peer| options.peer.is_empty() || options.peer.iter().any(|name| peer.name().contains(name.as_str()));
     let mut peers: Vec<Peer> = Peer::ALL.into_iter().filter(is_wanted).collect();
     if peers.is_empty() {
         eprintln!("error: no peer is called that; there are {}", Peer::ALL.map(Peer::name).join(", "));

@@ -99,11 +99,23 @@ impl Peer {
             }
             Self::Haproxy => {
                 hold_vip(lab);
-                Balancer::Process(daemon(&lab.balancer, BALANCER_CPUS, &["haproxy", "-db", "-f"], folder, &haproxy(lab)))
+                Balancer::Process(daemon(
+                    &lab.balancer,
+                    BALANCER_CPUS,
+                    &["haproxy", "-db", "-f"],
+                    folder,
+                    &haproxy(lab),
+                ))
             }
             Self::NginxStream => {
                 hold_vip(lab);
-                Balancer::Process(daemon(&lab.balancer, BALANCER_CPUS, &["nginx", "-c"], folder, &nginx_stream(lab, folder)))
+                Balancer::Process(daemon(
+                    &lab.balancer,
+                    BALANCER_CPUS,
+                    &["nginx", "-c"],
+                    folder,
+                    &nginx_stream(lab, folder),
+                ))
             }
         }
     }

@@ -47,7 +47,11 @@ pub(super) fn print(rows: &[Row], output: Output) -> ExitCode {
         Output::Json => {
             let shown: Vec<Shown<'_>> = rows
                 .iter()
-                .map(|row| Shown { row, connections_median: median(&row.connections), requests_median: median(&row.requests) })
+                .map(|row| Shown {
+                    row,
+                    connections_median: median(&row.connections),
+                    requests_median: median(&row.requests),
+                })
                 .collect();
             match serde_json::to_string_pretty(&shown) {
                 Ok(text) => println!("{text}"),

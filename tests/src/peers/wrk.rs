@@ -46,9 +46,8 @@ pub(super) fn run(client: &Netns, target: IpAddr, load: Load, seconds: u32) -> F
 
 fn parse(text: &str) -> Option<Figures> {
     let after = |head: &str| text.lines().find_map(|line| line.trim().strip_prefix(head)).map(str::trim);
-    let errors = after("Socket errors:").map_or(0, |line| {
-        line.split(',').filter_map(|part| part.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
-    });
+    let errors = after("Socket errors:")
+        .map_or(0, |line| line.split(',').filter_map(|part| part.split_whitespace().nth(1)?.parse::<u64>().ok()).sum());
     Some(Figures {
         per_second: after("Requests/sec:")?.parse().ok()?,
         p50_us: microseconds(after("50%")?)?,

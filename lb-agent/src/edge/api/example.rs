@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::pure::model::{BackendState, Forward, Protocol, Select, Tracking};
 use crate::pure::snapshot::{
-    AgentStatus, LatencyStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
+    AgentStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, LatencyStatus,
+    ServiceStatus, Snapshot,
 };
 
 /// One service `llm` with one backend up and one draining.

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::pure::model::BackendState;
-use crate::pure::snapshot::{LATENCY_BOUNDS_US, LatencyStatus, BackendStatus, ServiceStatus, Snapshot};
+use crate::pure::snapshot::{BackendStatus, LATENCY_BOUNDS_US, LatencyStatus, ServiceStatus, Snapshot};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -56,7 +56,8 @@ impl Counters {
             }
         }
         let busy = (0..).zip(&self.busy).filter(|(_, busy)| **busy).map(|(owner, _)| owner);
-        let totals = busy.map(|owner: Owner| (owner, self.sum(usize::from(owner)))).filter(|(_, sum)| *sum != [0; WORDS]);
+        let totals =
+            busy.map(|owner: Owner| (owner, self.sum(usize::from(owner)))).filter(|(_, sum)| *sum != [0; WORDS]);
         totals.map(|(owner, sum)| (owner, OwnerCounters::read_from_bytes(sum.as_bytes()).unwrap_or_default())).collect()
     }
 

@@ -152,12 +152,7 @@ fn make_all(pins: &Pins, rings: &[(ServiceId, &[u32])]) -> io::Result<Vec<Made>>
     rings.iter().map(|(service, slots)| make(pins, &mut outer, *service, slots)).collect()
 }
 
-fn make(
-    pins: &Pins,
-    outer: &mut HashMap<MapData, u32, u32>,
-    service: ServiceId,
-    slots: &[u32],
-) -> io::Result<Made> {
+fn make(pins: &Pins, outer: &mut HashMap<MapData, u32, u32>, service: ServiceId, slots: &[u32]) -> io::Result<Made> {
     let value = u32::try_from(size_of::<Ring>()).map_err(io::Error::other)?;
     let key = u32::try_from(size_of::<u32>()).map_err(io::Error::other)?;
     let shape = aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, key, value, 1, BPF_F_MMAPABLE);

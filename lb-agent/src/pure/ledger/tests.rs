@@ -3,7 +3,7 @@ use lb_common::stats::OwnerCounters;
 
 use super::*;
 use crate::pure::desired::desired;
-use crate::pure::health::Health;
+use crate::pure::health::{Health, HealthChange};
 use crate::pure::model::{BackendState, FailKind, OnDown, ProbeKind, Tracking};
 use crate::pure::sweep::{FlowCounts, SlotSet};
 use crate::pure::tables::Observed;

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use lb_common::slot::{NOBODY, Owner, Slot};
+use lb_common::slot::{Owner, Slot};
 
 use super::model::Tracking;
 use super::sweep::SlotSet;
