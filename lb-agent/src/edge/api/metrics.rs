@@ -359,8 +359,14 @@ mod tests {
     fn every_series_belongs_to_a_described_family_of_its_type() {
         let scrape = scrape(example::snapshot());
         for (name, _) in scrape.series.keys() {
-            let family = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
-            let wanted = if name.ends_with("_total") {
+            let is_histogram = |family: &&str| scrape.types.get(*family).is_some_and(|kind| kind == "histogram");
+            let histogram =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).filter(is_histogram);
+            let plain = || name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+            let family = histogram.unwrap_or_else(plain);
+            let wanted = if histogram.is_some() {
+                "histogram"
+            } else if name.ends_with("_total") {
                 "counter"
             } else if name.ends_with("_info") {
                 "info"
