@@ -56,6 +56,30 @@ impl BackendEntry {
         self.flags & BACKEND_ALIVE != 0
     }
 
+    /// The entry as little-endian words: one load each, where its bytes would be sixteen.
+    #[inline(always)]
+    fn words(&self) -> [u64; 8] {
+        let words: &[u64; 8] = zerocopy::transmute_ref!(self);
+        words.map(u64::from_le)
+    }
+
+    /// Whether the backend's address is an IPv4 one.
+    #[inline(always)]
+    pub fn is_v4(&self) -> bool {
+        let [_, _, high, low, ..] = self.words();
+        high == 0 && low & 0xffff_ffff == 0xffff_0000
+    }
+
+    /// The first twelve bytes of a frame to this backend: `dst_mac` and `src_mac`.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+    pub fn macs(&self) -> [u8; 12] {
+        let [dst, src, ..] = self.words();
+        let a = (dst & 0xffff_ffff_ffff | src << 48).to_le_bytes();
+        let b = ((src >> 16) as u32).to_le_bytes();
+        [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1], b[2], b[3]]
+    }
+
     /// Whether slots of its service come from the client's address alone.
     #[inline(always)]
     pub const fn slot_by_source(&self) -> bool {
@@ -69,3 +93,24 @@ const _: () = assert!(core::mem::offset_of!(BackendEntry, addr) == 16);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, ifindex) == 32);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, snat_addr) == 40);
 const _: () = assert!(core::mem::offset_of!(BackendEntry, weight) == 56);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_say_what_the_fields_say() {
+        let v6 = BackendEntry {
+            dst_mac: [1, 2, 3, 4, 5, 6],
+            flags: 0xffff,
+            src_mac: [7, 8, 9, 10, 11, 12],
+            service: 0xffff,
+            addr: Address([0x20; 16]),
+            ..BackendEntry::default()
+        };
+        assert_eq!(v6.macs(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert!(!v6.is_v4());
+        assert!(BackendEntry { addr: Address::v4([10, 0, 0, 1]), ..v6 }.is_v4());
+        assert!(!BackendEntry::default().is_v4());
+    }
+}

@@ -61,6 +61,14 @@ impl Change {
     }
 }
 
+/// An IPv4 header's checksum after its TTL, the upper half of a word, has become one less: what [`Change`] says of it (RFC 1141).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the carry goes around, the rest is 16 bits")]
+pub const fn after_a_hop(checksum: [u8; 2]) -> [u8; 2] {
+    let sum = u16::from_ne_bytes(checksum) as u32 + u16::from_ne_bytes([1, 0]) as u32;
+    ((sum + (sum >= 0xffff) as u32) as u16).to_ne_bytes()
+}
+
 /// Folds a sum to 16 bits with end-around carry.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "four folds of 64 bits leave 16")]
@@ -102,6 +110,15 @@ mod tests {
     #[test]
     fn rfc_1624_section_4_example_keeps_the_carry() {
         assert_eq!(Change::NONE.word([0x55, 0x55], [0x32, 0x85]).apply([0xdd, 0x2f]), [0x00, 0x00]);
+    }
+
+    #[test]
+    fn a_hop_changes_a_checksum_as_any_change_of_its_word_does() {
+        for checksum in 0..=u16::MAX {
+            let old = checksum.to_be_bytes();
+            let change = Change::NONE.word([64, 6], [63, 6]);
+            assert_eq!(after_a_hop(old), change.apply(old), "{checksum:04x}");
+        }
     }
 
     #[test]

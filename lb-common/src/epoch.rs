@@ -20,12 +20,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// `mask`: words in the bitmap less one.
+    /// `mask`: words in the bitmap less one. Their number need be no power of two: the smaller the bitmap, the more of it is in
+    /// the cache.
     #[inline(always)]
     pub const fn of(key: FlowKey, epoch: u32, mask: u32) -> Self {
         let salted = (key.bucket as u64 | (key.tag as u64) << 32) ^ (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (salted ^ salted >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (mixed >> 32) as u32 & mask;
+        let word = (((mixed >> 32) * (mask as u64 + 1)) >> 32) as u32;
         let flag = ((mixed >> 8 & 0xff_ffff) * FLAGS_PER_WORD as u64) >> 24;
         Self { word, stamp: (epoch as u64 & 0xff) << FLAGS_PER_WORD, flag: 1 << flag }
     }
@@ -35,6 +36,13 @@ impl Place {
     pub const fn mark(self, word: u64) -> Option<u64> {
         let clean = if word >> FLAGS_PER_WORD << FLAGS_PER_WORD == self.stamp { word } else { self.stamp };
         if clean & self.flag != 0 { None } else { Some(clean | self.flag) }
+    }
+
+    /// Whether the word has this flow marked as seen.
+    #[inline(always)]
+    pub const fn is_marked(self, word: u64) -> bool {
+        // The stamp's bits and the flag's alone can differ from a word of this epoch that has the flag.
+        (word ^ (self.stamp | self.flag)) & (0xff << FLAGS_PER_WORD | self.flag) == 0
     }
 
     /// The word with this flow unmarked: its next packet is a first one again.
@@ -54,12 +62,14 @@ mod tests {
         let place = Place::of(key, 5, 0xff);
         let word = place.mark(0).expect("an empty word knows nobody");
         assert_eq!(place.mark(word), None);
+        assert!(place.is_marked(word) && !place.is_marked(0) && !place.is_marked(place.unmark(word)));
         assert!(place.mark(place.unmark(word)).is_some());
     }
 
     #[test]
     fn a_word_of_an_older_epoch_counts_as_empty() {
         let place = Place::of(FlowKey { bucket: 7, tag: 9 }, 6, 0xff);
-        assert!(place.mark((5 << FLAGS_PER_WORD) | ((1 << FLAGS_PER_WORD) - 1)).is_some());
+        let older = (5 << FLAGS_PER_WORD) | ((1 << FLAGS_PER_WORD) - 1);
+        assert!(place.mark(older).is_some() && !place.is_marked(older));
     }
 }

@@ -1,12 +1,14 @@
 //! The two address families behind one trait, so that every rule is written once and compiled for both.
 
-use crate::csum::Change;
+use crate::csum::{Change, fold};
 use crate::decide::{Sheet, Work};
 use crate::endpoint::{Address, EndpointV4, EndpointV6};
 use crate::flow::FlowKey;
 use crate::hash::{Seed, flow_v4, flow_v6, to_vip_v4, to_vip_v6};
 use crate::packet::Packet;
-use crate::parse::{Ip, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Quote, ipv4, ipv6, quoted_ipv4, quoted_ipv6};
+use crate::parse::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Quote, ipv4, ipv6, quoted_ipv4, quoted_ipv6,
+};
 use crate::reply::ReplyEntry;
 use crate::service::ServiceEntry;
 use crate::tables::Tables;
@@ -46,6 +48,17 @@ pub trait Family {
     fn class<P: Packet>(p: &P, l3: usize) -> Option<u8>;
     /// Takes one from the TTL and sets the header's checksum right, where it has one.
     fn one_hop_less<P: Packet>(p: &mut P, ip: &Ip<Self::Addr>) -> Option<()>;
+    /// Protocol, source and destination of a quoted IP header without options or extensions, of a packet that is no later piece.
+    fn bare_quote<P: Packet>(p: &P, l3: usize) -> Option<(u8, Self::Addr, Self::Addr)>;
+    /// Writes an IP header around ICMP for a packet of `len` bytes, of this class and TTL. What the ICMP checksum covers of it.
+    fn put_header<P: Packet>(
+        p: &mut P,
+        l3: usize,
+        src: &Self::Addr,
+        dst: &Self::Addr,
+        len: u16,
+        class_and_ttl: [u8; 2],
+    ) -> Option<u64>;
     /// In the shape of the slow tables.
     fn to_address(addr: &Self::Addr) -> Address;
     /// From the shape of the slow tables.
@@ -148,6 +161,43 @@ impl Family for V4 {
         let less = ttl.wrapping_sub(1);
         let [c, d] = Change::NONE.word([ttl, protocol], [less, protocol]).apply([c, d]);
         p.store::<4>(ip.l3 + 8, [less, protocol, c, d])
+    }
+
+    #[inline(always)]
+    fn bare_quote<P: Packet>(p: &P, l3: usize) -> Option<(u8, [u8; 4], [u8; 4])> {
+        let h = p.load::<20>(l3)?;
+        let is_tail = u16::from_be_bytes([h[6], h[7]]) & 0x1fff != 0;
+        if h[0] != 0x45 || is_tail {
+            None
+        } else {
+            Some((h[9], [h[12], h[13], h[14], h[15]], [h[16], h[17], h[18], h[19]]))
+        }
+    }
+
+    #[inline(always)]
+    fn put_header<P: Packet>(
+        p: &mut P,
+        l3: usize,
+        src: &[u8; 4],
+        dst: &[u8; 4],
+        len: u16,
+        class_and_ttl: [u8; 2],
+    ) -> Option<u64> {
+        let ([class, ttl], [high, low]) = (class_and_ttl, len.to_be_bytes());
+        // Identification zero is as good as any where don't-fragment is set (RFC 6864, section 4.1).
+        let words = [[0x45, class, high, low], [0, 0, 0x40, 0], [ttl, PROTOCOL_ICMP, 0, 0], *src, *dst];
+        let mut sum = 0;
+        let mut i = 0;
+        while i < words.len() {
+            sum += u64::from(u32::from_ne_bytes(words[i]));
+            i += 1;
+        }
+        let [c, d] = (!fold(sum)).to_ne_bytes();
+        p.store::<12>(l3, [0x45, class, high, low, 0, 0, 0x40, 0, ttl, PROTOCOL_ICMP, c, d])?;
+        p.store(l3 + Self::SRC_AT, *src)?;
+        p.store(l3 + Self::DST_AT, *dst)?;
+        p.store(l3 - 2, ETHERTYPE_IPV4.to_be_bytes())?;
+        Some(0)
     }
 
     #[inline(always)]
@@ -276,6 +326,37 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn bare_quote<P: Packet>(p: &P, l3: usize) -> Option<(u8, [u8; 16], [u8; 16])> {
+        let h = p.load::<8>(l3)?;
+        if h[0] >> 4 != 6 {
+            return None;
+        }
+        Some((h[6], p.load::<16>(l3 + Self::SRC_AT)?, p.load::<16>(l3 + Self::DST_AT)?))
+    }
+
+    #[inline(always)]
+    fn put_header<P: Packet>(
+        p: &mut P,
+        l3: usize,
+        src: &[u8; 16],
+        dst: &[u8; 16],
+        len: u16,
+        class_and_ttl: [u8; 2],
+    ) -> Option<u64> {
+        let ([class, ttl], carried) = (class_and_ttl, len.checked_sub(40)?);
+        let [high, low] = carried.to_be_bytes();
+        p.store::<8>(l3, [0x60 | class >> 4, class << 4, 0, 0, high, low, PROTOCOL_ICMPV6, ttl])?;
+        p.store(l3 + Self::SRC_AT, *src)?;
+        p.store(l3 + Self::DST_AT, *dst)?;
+        p.store(l3 - 2, ETHERTYPE_IPV6.to_be_bytes())?;
+        // The pseudo-header (RFC 8200, section 8.1): a change from all ones is a sum.
+        let rest = u64::from(u32::from_ne_bytes([0, 0, high, low]))
+            + u64::from(u32::from_ne_bytes([0, 0, 0, PROTOCOL_ICMPV6]));
+        let addresses = Self::change(&[0xff; 16], src).and(Self::change(&[0xff; 16], dst));
+        Some(rest + u64::from(addresses.to_kernel()))
+    }
+
+    #[inline(always)]
     fn to_address(addr: &[u8; 16]) -> Address {
         Address(*addr)
     }
@@ -334,10 +415,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_unicast(addr: &[u8; 16]) -> bool {
-        let a = addr;
-        let low = u32::from_be_bytes([a[12], a[13], a[14], a[15]]);
-        let rest = [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]];
-        a[0] != 0xff && (low > 1 || rest != [0; 12])
+        // Word by word: an array to compare with would lie on the stack, of which BPF has little.
+        let word = |at: usize| u32::from_be_bytes([addr[at], addr[at + 1], addr[at + 2], addr[at + 3]]);
+        addr[0] != 0xff && (word(0) | word(4) | word(8) != 0 || word(12) > 1)
     }
 
     #[inline(always)]

@@ -12,16 +12,18 @@ pub const HOST_SNAT: u32 = 1 << 2;
 pub const HOST_LOCAL_INTERFACES: u32 = 1 << 3;
 /// Some interface that the XDP program is attached to is `INTERFACE_VETH`.
 pub const HOST_VETH_INTERFACES: u32 = 1 << 4;
-/// Some VIP is a prefix: what no exact VIP takes may be for one of its addresses.
-pub const HOST_PREFIX_VIPS: u32 = 1 << 8;
+/// Some service is encapsulated: errors about outer packets may come back.
+pub const HOST_ENCAP: u32 = 1 << 5;
 /// Somebody looks at packets through a tap ([`crate::trace`]); `HOST_SLOW` is set too.
 pub const HOST_TRACE: u32 = 1 << 9;
 /// Some tap wants the packets themselves.
 pub const HOST_CAPTURE: u32 = 1 << 10;
+/// Some VIP is a prefix: what no exact VIP takes may be for one of its addresses.
+pub const HOST_PREFIX_VIPS: u32 = 1 << 8;
 /// Every packet takes the full path: whoever adds a question about all packets that the fast one does not ask sets it.
 pub const HOST_SLOW: u32 = 1 << 31;
 
-/// The host's record, one 64-byte value. The agent changes `flags` and `epoch_shift` by 32-bit stores; the rest is written
+/// The host's record, one 64-byte value. The agent changes `flags`, `epoch_shift` and `generation` by 32-bit stores; the rest is written
 /// before the first packet and never again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
@@ -40,8 +42,9 @@ pub struct Host {
     pub cpus: u32,
     /// Interface from whose point of view replies are routed (`lo`: real interfaces need no forwarding).
     pub route_from: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Changes after every change of a service: what a CPU remembers of services is of the generation it was read in. 0: nothing
+    /// may be remembered.
+    pub generation: u32,
     /// Secret of the flow hash; outlives programs.
     pub seed: [u64; 4],
 }

@@ -26,12 +26,14 @@ pub mod stats;
 pub mod trace;
 pub mod hash;
 pub mod csum;
+pub mod rate;
 pub mod tables;
 pub mod family;
 pub mod packet;
 pub mod parse;
 pub mod table;
 pub mod decide;
+pub mod decap;
 pub mod sweep;
 #[cfg(feature = "user")]
 pub mod pod;

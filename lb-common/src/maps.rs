@@ -41,6 +41,11 @@ pub const SNAT_REVERSE: &str = "SNAT_REVERSE";
 /// Datagrams whose head has been seen → where their tails go.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 
+/// One [`crate::trace::Taps`]: what operators look for.
+pub const TAPS: &str = "TAPS";
+/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
+pub const SIGHTS: &str = "SIGHTS";
+
 /// Prefix VIPs of IPv4: prefix → the key of its services in [`SERVICES_V4`], but for port and protocol.
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
 /// Prefix VIPs of IPv6: prefix → the key of its services in [`SERVICES_V6`], but for port and protocol.
@@ -50,17 +55,18 @@ pub const QUIC_CONFIGS: &str = "QUIC_CONFIGS";
 /// Service and server ID ([`crate::quic::QuicServerKey`]) → owner.
 pub const QUIC_SERVERS: &str = "QUIC_SERVERS";
 
-/// One [`crate::trace::Taps`]: what operators look for.
-pub const TAPS: &str = "TAPS";
-/// Ring buffer of [`crate::trace::Sight`]s, packet bytes after those that are captured.
-pub const SIGHTS: &str = "SIGHTS";
-
 /// Per CPU, where a record is put together. Not in [`ALL`], as [`WORK`].
 pub const RECORD: &str = "RECORD";
 /// Per CPU, the working memory of a decision. Not in [`ALL`]: it belongs to one load of the programs, and is never pinned.
 pub const WORK: &str = "WORK";
 
-/// Every map above but [`RECORD`] and [`WORK`], in the order in which a reader meets them.
+/// Per CPU, what it has at hand of clock and services. Not in [`ALL`] for the same reason.
+pub const NEAR: &str = "NEAR";
+
+/// Per CPU, how many ICMP errors it may still send ([`crate::rate::Tokens`]). Not in [`ALL`], for the same reason.
+pub const TOKENS: &str = "TOKENS";
+
+/// Every map above but [`RECORD`], [`WORK`], [`NEAR`] and [`TOKENS`], in the order in which a reader meets them.
 pub const ALL: [&str; 26] = [
     SERVICES_V4,
     SERVICES_V6,
@@ -82,13 +88,24 @@ pub const ALL: [&str; 26] = [
     SNAT_FORWARD,
     SNAT_REVERSE,
     FRAGMENTS,
+    TAPS,
+    SIGHTS,
     PREFIXES_V4,
     PREFIXES_V6,
     QUIC_CONFIGS,
     QUIC_SERVERS,
-    TAPS,
-    SIGHTS,
 ];
+
+/// The XDP program of a backend's own decapsulation, in an object of its own.
+pub const PROGRAM_DECAP: &str = "weir_decap";
+/// Its maps: this host's addresses that outer packets go to.
+pub const DECAP_OWN: &str = "OWN";
+/// VIPs that inner packets go to.
+pub const DECAP_VIPS: &str = "INNER";
+/// Per CPU, packets by [`crate::decap::Decapped`].
+pub const DECAP_COUNTERS: &str = "DECAPPED";
+/// Its global: UDP port of gue, host order.
+pub const DECAP_GUE_PORT: &str = "GUE_PORT";
 
 /// The XDP program: everything that comes off a wire.
 pub const PROGRAM_INGRESS: &str = "weir_ingress";

@@ -30,6 +30,34 @@ pub trait Packet {
     /// Replaces `N` bytes that start at `at`.
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
 
+    /// `N` little-endian words of 64 bits from `AT` on, a place known at compile time: one check for all of them.
+    #[inline(always)]
+    fn words<const AT: usize, const N: usize>(&self) -> Option<[u64; N]> {
+        let mut words = [0; N];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = u64::from_le_bytes(self.load::<8>(AT + i * 8)?);
+        }
+        Some(words)
+    }
+
+    /// `N` bytes from `AT` on, a place known at compile time.
+    #[inline(always)]
+    fn get<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        self.load(AT)
+    }
+
+    /// Replaces `N` bytes at `AT`, a place known at compile time.
+    #[inline(always)]
+    fn put<const AT: usize, const N: usize>(&mut self, bytes: [u8; N]) -> Option<()> {
+        self.store(AT, bytes)
+    }
+
+    /// Lets the frame begin `BY` bytes earlier, for an outer header; what lies there is to be written. `None`: there is no room.
+    #[inline(always)]
+    fn begin_earlier<const BY: usize>(&mut self) -> Option<()> {
+        self.make_room(0, BY)
+    }
+
     /// Makes room for `by` bytes (20 to 48) between the link's header, tags and all, and the IP packet at `l3`; the link's header
     /// keeps its place at the front. `None`: there is none to be had.
     #[inline(always)]

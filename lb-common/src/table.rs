@@ -50,9 +50,23 @@ pub enum Inserted {
 /// Finds a flow of this service. An entry whose owner belongs to another service is not it.
 #[inline(never)]
 pub fn find<T: Tables>(t: &T, what: &Lookup) -> Option<Found<T::Bucket>> {
+    find_here(t, what)
+}
+
+/// The same in the caller's code, where a chain of calls has no stack left for one more.
+#[inline(always)]
+pub fn find_here<T: Tables>(t: &T, what: &Lookup) -> Option<Found<T::Bucket>> {
     let (key, mask) = (what.key, what.mask);
     let first = find_in(t, key.tag, t.bucket(key.first(mask))?, what.service);
     if first.is_some() { first } else { find_in(t, key.tag, t.bucket(key.second(mask))?, what.service) }
+}
+
+/// An entry with this flow's tag, its first bucket first, whichever service's it is; `FREE` where there is none.
+#[inline(always)]
+pub fn glance<T: Tables>(t: &T, key: FlowKey, mask: u32) -> Option<FlowEntry> {
+    let (first, second) = (t.bucket(key.first(mask))?, t.bucket(key.second(mask))?);
+    let entry = next_of(first, key.tag, FlowEntry::FREE);
+    Some(if entry.is_free() { next_of(second, key.tag, FlowEntry::FREE) } else { entry })
 }
 
 /// A bucket with two entries of one tag that belong to other services is once in 2^60: the flow counts as unknown then.
@@ -105,7 +119,12 @@ fn replace<B: Bucket>(bucket: B, old: FlowEntry, new: FlowEntry) -> bool {
 /// is taken would say the same, but the verifier would follow each of the 2^8 ways to add it up.)
 #[inline(never)]
 pub fn insert<T: Tables>(t: &T, what: &Lookup, entry: FlowEntry) -> Inserted {
-    let (key, mask) = (what.key, what.mask);
+    insert_here(t, what.key, what.mask, entry)
+}
+
+/// The same in the caller's code.
+#[inline(always)]
+pub fn insert_here<T: Tables>(t: &T, key: FlowKey, mask: u32, entry: FlowEntry) -> Inserted {
     let (Some(first), Some(second)) = (t.bucket(key.first(mask)), t.bucket(key.second(mask))) else {
         return Inserted::Refused;
     };
@@ -218,6 +237,13 @@ pub fn is_first_in_epoch<T: Tables>(t: &T, host: &Host, key: FlowKey, now: Ticks
         }
         None => false,
     }
+}
+
+/// Whether the flow has had a packet in this epoch. Notes nothing.
+#[inline(always)]
+pub fn is_seen_in_epoch<T: Tables>(t: &T, host: &Host, key: FlowKey, now: Ticks) -> bool {
+    let place = place(host, key, now);
+    matches!(t.epoch_word(place.word), Some(word) if place.is_marked(word))
 }
 
 /// Makes the flow's next packet a first one again, so that it confirms the flow.

@@ -68,6 +68,16 @@ pub trait Tables {
     fn service_v4(&self, key: &EndpointV4) -> Option<&ServiceEntry>;
     /// Exact match; the caller asks again with port 0.
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry>;
+    /// As `service_v4`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v4_at_hand(&self, _host: &Host, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.service_v4(key)
+    }
+    /// As `service_v6`, from nearer memory where there is some.
+    #[inline(always)]
+    fn service_v6_at_hand(&self, _host: &Host, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.service_v6(key)
+    }
     /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4>;
     /// The longest prefix VIP that holds an address: the key of its services, but for port and protocol.
@@ -116,6 +126,12 @@ pub trait Tables {
     fn claim_snat_reverse(&self, key: &SnatReverseKey, entry: &SnatReverseEntry) -> bool;
     /// Gives a claimed key back.
     fn release_snat_reverse(&self, key: &SnatReverseKey);
+    /// This CPU's bucket of ICMP errors that may still be sent ([`crate::rate::Tokens`]); `None`: none may.
+    fn tokens(&self) -> Option<u64> {
+        None
+    }
+    /// Writes it.
+    fn set_tokens(&self, _tokens: u64) {}
     /// A datagram in pieces.
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry>;
     /// Enters it; whether there was room.

@@ -15,6 +15,7 @@
 
 mod maps;
 mod tables;
+mod near;
 mod atomic;
 mod word;
 mod packet;
@@ -27,31 +28,32 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::decide::{Outcome, ingress_into};
+use lb_common::decide::{Outcome, at_a_glance, in_full_into};
 use lb_common::host::{HOST_LOCAL_INTERFACES, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH};
 use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
 
+use crate::near::{Hand, Near};
 use crate::packet::{Buffer, Frame};
-use crate::tables::{Maps, count, count_verdict, work};
+use crate::tables::{Maps, count, count_sent, count_verdict, work};
 
 /// Everything that comes off a wire.
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "aya's entry point hands the context over")]
 fn weir_ingress(ctx: XdpContext) -> u32 {
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
-    let flags = tap::begin_if_watched::<XdpContext>(ctx.as_ptr());
-    let mut frame = Frame::new(&ctx);
-    if is_left_to_tc(&tables, flags, &frame) {
-        count_verdict(Verdict::PassToTc);
-        return xdp_action::XDP_PASS;
+    let action = glance(&ctx);
+    if action != IN_FULL {
+        return action;
     }
     let Some(work) = work() else {
         return xdp_action::XDP_PASS;
     };
+    let _flags = tap::begin_if_watched::<XdpContext>(ctx.as_ptr());
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: () };
+    let mut frame = Frame::new(&ctx);
     let mut out = Outcome::of(Verdict::PassNotIp);
-    ingress_into(&mut frame, &tables, work, &mut out);
+    in_full_into(&mut frame, &tables, work, &mut out);
     leave(ctx.as_ptr(), &out)
 }
 
@@ -64,27 +66,58 @@ fn leave(ctx: *mut c_void, out: &Outcome) -> u32 {
     if out.is_watched {
         let _done = tap::end::<XdpContext>(ctx.as_ptr(), out);
     }
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: () };
     match out.verdict.fate() {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Drop => xdp_action::XDP_DROP,
-        Fate::Send if out.ifindex == Frame::new(&ctx).arrival().ifindex && !is_veth(&tables, out.ifindex) => {
-            xdp_action::XDP_TX
-        }
-        Fate::Send => exit::by_interface(out.ifindex).cast_unsigned(),
+        Fate::Send => send(&tables, &Frame::new(&ctx), out.ifindex),
     }
+}
+
+/// No action: the packet must be looked at in full.
+const IN_FULL: u32 = u32::MAX;
+
+/// What nearly all packets need, in one function: its stack is its own, not the full decision's.
+#[inline(never)]
+fn glance(ctx: &XdpContext) -> u32 {
+    let Some(near) = Near::of_this_cpu() else {
+        return IN_FULL;
+    };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: true, hand: near };
+    let mut frame = Frame::new(ctx);
+    let Some(host) = tables.host() else {
+        return IN_FULL;
+    };
+    if host.flags & HOST_LOCAL_INTERFACES != 0 && is_left_to_tc(&tables, &frame) {
+        count_verdict(Verdict::PassToTc);
+        return xdp_action::XDP_PASS;
+    }
+    let Some(sent) = at_a_glance(&mut frame, &tables, host) else {
+        return IN_FULL;
+    };
+    count_sent(&sent);
+    trace::sent(ctx, &sent);
+    send(&tables, &frame, sent.ifindex)
+}
+
+/// Out by an interface: back to where the frame came from, or to another.
+#[inline(always)]
+fn send<H: Hand>(tables: &Maps<H>, frame: &Frame<'_>, ifindex: u32) -> u32 {
+    if ifindex == frame.arrival().ifindex && !is_veth(tables, ifindex) {
+        return xdp_action::XDP_TX;
+    }
+    exit::by_interface(ifindex).cast_unsigned()
 }
 
 /// An interface with partial checksums, which only the TC program can patch.
 #[inline(always)]
-fn is_left_to_tc(tables: &Maps, flags: u32, frame: &Frame<'_>) -> bool {
-    flags & HOST_LOCAL_INTERFACES != 0
-        && matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
+fn is_left_to_tc<H: Hand>(tables: &Maps<H>, frame: &Frame<'_>) -> bool {
+    matches!(tables.interface(frame.arrival().ifindex), Some(i) if i.flags & INTERFACE_LOCAL != 0)
 }
 
 /// An interface whose other end `XDP_TX` may not wake.
 #[inline(always)]
-fn is_veth(tables: &Maps, ifindex: u32) -> bool {
+fn is_veth<H: Hand>(tables: &Maps<H>, ifindex: u32) -> bool {
     matches!(tables.host(), Some(h) if h.flags & HOST_VETH_INTERFACES != 0)
         && matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_VETH != 0)
 }
@@ -98,7 +131,7 @@ fn weir_reply(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let ifindex = skb.ifindex;
-    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false };
+    let tables = Maps { ctx: ctx.as_ptr(), check_mtu: false, hand: () };
     let behind_xdp = matches!(tables.interface(ifindex), Some(i) if i.flags & INTERFACE_LOCAL == 0);
     let mut buffer = Buffer::new(&ctx, Arrival { ifindex, keeps_books: !behind_xdp });
     let _flags = tap::begin_if_watched::<TcContext>(ctx.as_ptr());
@@ -106,7 +139,7 @@ fn weir_reply(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     };
     let mut out = Outcome::of(Verdict::PassNotIp);
-    ingress_into(&mut buffer, &tables, work, &mut out);
+    in_full_into(&mut buffer, &tables, work, &mut out);
     // What XDP has let pass it has counted.
     let is_told = behind_xdp && matches!(out.verdict.fate(), Fate::Pass);
     leave_stack(ctx.as_ptr(), &out, is_told)

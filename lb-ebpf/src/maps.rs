@@ -24,6 +24,7 @@ use lb_common::slot::Ring;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 use lb_common::trace::{RING_BYTES, Sight, Taps};
 
+use crate::near::Record as NearRecord;
 use crate::tap::Record;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -109,6 +110,25 @@ pub(crate) static SNAT_REVERSE: HashMap<SnatReverseKey, SnatReverseEntry, MAX_SN
 #[btf_map]
 pub(crate) static FRAGMENTS: HashMap<FragmentKey, FragmentEntry, MAX_FRAGMENTS> = HashMap::new();
 
+/// Written by the agent, but for the counts of what was lost; read on every packet while somebody looks.
+#[btf_map]
+pub(crate) static TAPS: Array<Taps, 1, MMAPABLE> = Array::new();
+
+/// Written here, read by the agent. Full: the record is lost, and counted in the taps that wanted it.
+#[btf_map]
+pub(crate) static SIGHTS: RingBuf<Sight, RING_BYTES> = RingBuf::new();
+
+/// A record being put together: as [`WORK`].
+#[btf_map]
+pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
+
+/// Written and read here alone: what each CPU has at hand.
+#[btf_map]
+pub(crate) static NEAR: PerCpuArray<NearRecord, 1> = PerCpuArray::new();
+
+/// How many ICMP errors each CPU may still send: written and read here alone.
+#[btf_map]
+pub(crate) static TOKENS: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Written by the agent, read for packets that no exact VIP takes, where there are prefixes. Full: the agent refuses the service.
 #[btf_map]
 pub(crate) static PREFIXES_V4: LpmTrie<[u8; 4], EndpointV4, MAX_PREFIXES> = LpmTrie::new();
@@ -124,17 +144,6 @@ pub(crate) static QUIC_CONFIGS: Array<QuicConfig, MAX_SERVICES, MMAPABLE> = Arra
 /// Written by the agent, read for every packet of a QUIC service. Has room for every owner.
 #[btf_map]
 pub(crate) static QUIC_SERVERS: HashMap<QuicServerKey, u32, MAX_OWNERS, NO_PREALLOC> = HashMap::new();
-/// Written by the agent, but for the counts of what was lost; read on every packet while somebody looks.
-#[btf_map]
-pub(crate) static TAPS: Array<Taps, 1, MMAPABLE> = Array::new();
-
-/// Written here, read by the agent. Full: the record is lost, and counted in the taps that wanted it.
-#[btf_map]
-pub(crate) static SIGHTS: RingBuf<Sight, RING_BYTES> = RingBuf::new();
-
-/// A record being put together: as [`WORK`].
-#[btf_map]
-pub(crate) static RECORD: PerCpuArray<Record, 1> = PerCpuArray::new();
 
 /// Working memory of one decision on one CPU: programs are not interrupted by each other there (softirqs do not nest).
 #[btf_map]

@@ -52,18 +52,27 @@ impl<'a> Frame<'a> {
         if returned == 0 { Some(()) } else { None }
     }
 
+    /// The first bytes of the frame, as many as an Ethernet header with two tags has. In parts: a longer array would be cleared
+    /// by a call of `memset`, whose stack there is no room for.
+    #[inline(always)]
+    fn link(&self) -> Option<([u8; 12], [u8; 8], [u8; 2])> {
+        Some((self.load::<12>(0)?, self.load::<8>(12)?, self.load::<2>(20)?))
+    }
+
     /// Writes back a link's header that ends at `l3`, which is 14, 18 or 22.
     #[inline(always)]
-    fn put_link(&mut self, l3: usize, link: &[u8; LONGEST_LINK]) -> Option<()> {
-        let b = link;
-        self.store::<12>(0, [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11]])?;
+    fn put_link(&mut self, l3: usize, link: ([u8; 12], [u8; 8], [u8; 2])) -> Option<()> {
+        let (macs, b, last) = link;
+        self.store::<12>(0, macs)?;
         if l3 == 14 {
-            return self.store::<2>(12, [b[12], b[13]]);
+            return self.store::<2>(12, [b[0], b[1]]);
         }
         if l3 == 18 {
-            return self.store::<6>(12, [b[12], b[13], b[14], b[15], b[16], b[17]]);
+            self.store::<4>(12, [b[0], b[1], b[2], b[3]])?;
+            return self.store::<2>(16, [b[4], b[5]]);
         }
-        self.store::<10>(12, [b[12], b[13], b[14], b[15], b[16], b[17], b[18], b[19], b[20], b[21]])
+        self.store::<8>(12, b)?;
+        self.store::<2>(20, last)
     }
 
     /// Pointer to `N` bytes at `at`, if the frame has them.
@@ -76,6 +85,17 @@ impl<'a> Frame<'a> {
         }
         let first = self.start + at;
         // `first + 1 > end` would become `first >= end`, from which the verifier learns nothing.
+        let last = if N == 1 { opaque(first + N) } else { first + N };
+        if last > self.end {
+            return None;
+        }
+        Some(first as *mut [u8; N])
+    }
+
+    /// The same for a place that is known at compile time.
+    #[inline(always)]
+    fn place<const AT: usize, const N: usize>(&self) -> Option<*mut [u8; N]> {
+        let first = self.start + AT;
         let last = if N == 1 { opaque(first + N) } else { first + N };
         if last > self.end {
             return None;
@@ -96,6 +116,46 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn holds(&self, end: usize) -> bool {
         self.start + end <= self.end
+    }
+
+    #[inline(always)]
+    fn words<const AT: usize, const N: usize>(&self) -> Option<[u64; N]> {
+        let first = self.start + AT;
+        if first + N * 8 > self.end {
+            return None;
+        }
+        let mut words = [0; N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: the frame has `N` words from `first` on, and frame memory is valid for the whole program run (kernel, XDP
+            // contract).
+            words[i] = u64::from_le(unsafe { word::load_8((first + i * 8) as *const u8) });
+            i += 1;
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn get<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        let from = self.place::<AT, N>()?;
+        let mut bytes = [0; N];
+        let mut i = 0;
+        while i < N {
+            // SAFETY: as in `load`.
+            i += unsafe { word::load(from.cast(), &mut bytes, i) };
+        }
+        Some(bytes)
+    }
+
+    #[inline(always)]
+    fn put<const AT: usize, const N: usize>(&mut self, new: [u8; N]) -> Option<()> {
+        let to = self.place::<AT, N>()?;
+        let mut i = 0;
+        while i < N {
+            // SAFETY: as in `store`.
+            i += unsafe { word::store(to.cast(), &new, i) };
+        }
+        Some(())
     }
 
     #[inline(always)]
@@ -123,17 +183,22 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
+    fn begin_earlier<const BY: usize>(&mut self) -> Option<()> {
+        self.move_front(-i32::try_from(BY).ok()?)
+    }
+
+    #[inline(always)]
     fn make_room(&mut self, l3: usize, by: usize) -> Option<()> {
-        let link = self.load::<LONGEST_LINK>(0)?;
+        let link = self.link()?;
         self.move_front(-i32::try_from(by).ok()?)?;
-        self.put_link(l3, &link)
+        self.put_link(l3, link)
     }
 
     #[inline(always)]
     fn take_away(&mut self, l3: usize, by: usize) -> Option<()> {
-        let link = self.load::<LONGEST_LINK>(0)?;
+        let link = self.link()?;
         self.move_front(i32::try_from(by).ok()?)?;
-        self.put_link(l3, &link)
+        self.put_link(l3, link)
     }
 
     #[inline(always)]
@@ -144,9 +209,6 @@ impl Packet for Frame<'_> {
         self.look_again(cut)
     }
 }
-
-/// An Ethernet header with two tags, bytes.
-const LONGEST_LINK: usize = 22;
 
 /// Offset fields of a checksum patch: the change covers the pseudo-header.
 const PSEUDO_HEADER: u64 = 1 << 4;

@@ -14,10 +14,10 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
-use lb_common::decide::{Outcome, Work};
+use lb_common::decide::{Outcome, Sent, Work};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
@@ -35,8 +35,9 @@ use crate::atomic;
 use crate::maps::{
     BACKENDS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6,
     QUIC_CONFIGS, QUIC_SERVERS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD,
-    SNAT_REVERSE, VERDICTS, VIPS, WORK,
+    SNAT_REVERSE, TOKENS, VERDICTS, VIPS, WORK,
 };
+use crate::near::Hand;
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
 #[unsafe(no_mangle)]
@@ -46,11 +47,13 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// The real maps, and the context that the routing table is asked with.
-pub(crate) struct Maps {
+pub(crate) struct Maps<H = ()> {
     /// The program's own context.
     pub(crate) ctx: *mut c_void,
     /// Whether a route must take the packet as it is. Not in TC: a packet may be many that GRO has joined.
     pub(crate) check_mtu: bool,
+    /// What this CPU has at hand, if anything.
+    pub(crate) hand: H,
 }
 
 /// Eight flow entries in map memory.
@@ -80,7 +83,7 @@ impl Bucket for MapBucket {
     }
 }
 
-impl Tables for Maps {
+impl<H: Hand> Tables for Maps<H> {
     type Bucket = MapBucket;
 
     #[inline(always)]
@@ -98,6 +101,16 @@ impl Tables for Maps {
     fn service_v6(&self, key: &EndpointV6) -> Option<&ServiceEntry> {
         // SAFETY: as for `service_v4`.
         unsafe { SERVICES_V6.get(key) }
+    }
+
+    #[inline(always)]
+    fn service_v4_at_hand(&self, host: &Host, key: &EndpointV4) -> Option<&ServiceEntry> {
+        self.hand.service_v4(host.generation, key, || self.service_v4(key))
+    }
+
+    #[inline(always)]
+    fn service_v6_at_hand(&self, host: &Host, key: &EndpointV6) -> Option<&ServiceEntry> {
+        self.hand.service_v6(host.generation, key, || self.service_v6(key))
     }
 
     #[inline(always)]
@@ -207,8 +220,7 @@ impl Tables for Maps {
         if fixed != 0 {
             return Ticks::from_ns(fixed);
         }
-        // SAFETY: the helper takes nothing. CLOCK_MONOTONIC as of the last timer tick: a tick of ours is 268 ms.
-        Ticks::from_ns(unsafe { bpf_ktime_get_coarse_ns() })
+        self.hand.now()
     }
 
     #[inline(always)]
@@ -281,6 +293,20 @@ impl Tables for Maps {
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         // Somebody else may have been quicker; then there is nothing to do.
         let _removed = SNAT_REVERSE.remove(key);
+    }
+
+    #[inline(always)]
+    fn tokens(&self) -> Option<u64> {
+        // SAFETY: a per-CPU value, valid for the program run; nothing else on this CPU runs the program meanwhile.
+        TOKENS.get_ptr(0).map(|tokens| unsafe { tokens.read() })
+    }
+
+    #[inline(always)]
+    fn set_tokens(&self, left: u64) {
+        if let Some(tokens) = TOKENS.get_ptr_mut(0) {
+            // SAFETY: as in `tokens`.
+            unsafe { tokens.write(left) };
+        }
     }
 
     #[inline(always)]
@@ -387,6 +413,17 @@ pub(crate) fn count(out: &Outcome) {
     // SAFETY: valid for the program run; this CPU alone writes its records, and the program is not re-entered on one CPU.
     let record = unsafe { &mut *record };
     record.add(out);
+}
+
+/// Adds a packet that was sent on at a glance to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count_sent(sent: &Sent) {
+    count_verdict(Verdict::Forward);
+    if let Some(record) = COUNTERS.get_ptr_mut(record_of(sent.owner)) {
+        // SAFETY: as in `count`.
+        let record = unsafe { &mut *record };
+        record.add_forwarded(u64::from(sent.bytes), sent.tally);
+    }
 }
 
 /// Adds an end of a packet to this CPU's counters.

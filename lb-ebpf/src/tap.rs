@@ -168,7 +168,7 @@ pub(crate) fn end<C: Bytes>(ctx: *mut c_void, out: &Outcome) -> u32 {
         return 0;
     }
     r.is_begun = 0;
-    describe(&Maps { ctx: ctx.as_ptr(), check_mtu: false }, work, out, &mut r.sight);
+    describe(&Maps { ctx: ctx.as_ptr(), check_mtu: false, hand: () }, work, out, &mut r.sight);
     r.sight.flags |= C::HOOK;
     r.wanted = [0; 3];
     let mut i = 0;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, error, info};
-use lb_common::decide::Outcome;
+use lb_common::decide::{Outcome, Sent};
 use lb_common::verdict::{Fate, Verdict};
 
 /// The levels of `packet_log`: `error` says what should never be seen, `info` tells of drops too, `debug` of every packet.
@@ -16,4 +16,10 @@ pub(crate) fn outcome<C: EbpfContext>(ctx: &C, out: &Outcome) {
     } else {
         debug!(ctx, "verdict {}, owner {}, {} bytes", verdict, owner, out.bytes);
     }
+}
+
+/// The same of a packet that was sent on at a glance.
+#[inline(always)]
+pub(crate) fn sent<C: EbpfContext>(ctx: &C, sent: &Sent) {
+    debug!(ctx, "verdict {}, owner {}, {} bytes", Verdict::Forward as u8, sent.owner, sent.bytes);
 }

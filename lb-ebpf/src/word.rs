@@ -74,7 +74,7 @@ macro_rules! accesses {
             /// `place` is valid for reads of the word, at any alignment.
             #[inline(always)]
             #[cfg(target_arch = "bpf")]
-            unsafe fn $load(place: *const u8) -> $t {
+            pub(crate) unsafe fn $load(place: *const u8) -> $t {
                 let value: $wide;
                 // SAFETY: one load from a place that the caller vouches for.
                 unsafe {
@@ -104,7 +104,7 @@ macro_rules! accesses {
             /// `place` is valid for reads of the word, at any alignment.
             #[inline(always)]
             #[cfg(not(target_arch = "bpf"))]
-            unsafe fn $load(place: *const u8) -> $t {
+            pub(crate) unsafe fn $load(place: *const u8) -> $t {
                 // SAFETY: the caller's promise.
                 unsafe { place.cast::<$t>().read_unaligned() }
             }

@@ -100,6 +100,7 @@ impl Bench {
         let host = &self.host;
         host.flows.iter().for_each(|f| f.set(older_flow(f.get(), ticks)));
         host.epochs.iter().for_each(|word| word.set(0));
+        host.tokens.set(0);
         host.snat_forward.borrow_mut().values_mut().for_each(|e| *e = older_snat(*e, ticks));
         for entry in host.fragments.borrow_mut().values_mut() {
             *entry = Box::leak(Box::new(older_fragment(**entry, ticks)));

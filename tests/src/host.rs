@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
-use lb_common::decide::{Outcome, Work, ingress};
+use lb_common::decide::{Outcome, Work, at_a_glance, in_full};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{HOST_LOCAL_INTERFACES, Host as HostRecord, INTERFACE_LOCAL, InterfaceEntry, VipEntry};
 use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_FRAGMENTS, MAX_OWNERS, MAX_SNAT_FLOWS, RING_SIZE};
@@ -60,6 +60,12 @@ pub struct Host {
     pub loads: RefCell<HashMap<Owner, u64>>,
     /// Counters per owner.
     pub counters: RefCell<HashMap<Owner, OwnerCounters>>,
+    /// Whether the XDP program glances at packets before it looks at them in full, as it does.
+    pub glances: bool,
+    /// Packets that a glance was enough for.
+    pub glanced: Cell<u32>,
+    /// ICMP errors that may still be sent.
+    pub tokens: Cell<u64>,
     cursors: RefCell<HashMap<u16, u32>>,
     asker: Cell<Asker>,
 }
@@ -94,6 +100,9 @@ impl Host {
             fragments: RefCell::default(),
             loads: RefCell::default(),
             counters: RefCell::default(),
+            glances: true,
+            glanced: Cell::default(),
+            tokens: Cell::new(0),
             cursors: RefCell::default(),
             asker: Cell::new(Asker::Xdp),
         }
@@ -107,7 +116,9 @@ impl Host {
             return Ran { action: action::XDP_PASS, verdict: Some(Verdict::PassToTc), frame: frame.to_vec() };
         }
         let mut wire = Wire { bytes: frame.to_vec(), arrival: Arrival { ifindex, keeps_books: true } };
-        let out = ingress(&mut wire, &self, &mut Work::default());
+        let sent = if self.glances { at_a_glance(&mut wire, &self, &self.world.host) } else { None };
+        self.glanced.set(self.glanced.get() + u32::from(sent.is_some()));
+        let out = sent.map_or_else(|| in_full(&mut wire, &self, &mut Work::default()), Into::into);
         self.count(&out);
         let action = match out.verdict.fate() {
             Fate::Pass => action::XDP_PASS,
@@ -128,7 +139,7 @@ impl Host {
         let behind_xdp = self.is_local_interface(ifindex) == Some(false);
         let arrival = Arrival { ifindex, keeps_books: !behind_xdp };
         let mut buffer = Buffer(Wire { bytes: frame.to_vec(), arrival });
-        let out = ingress(&mut buffer, &self, &mut Work::default());
+        let out = in_full(&mut buffer, &self, &mut Work::default());
         let is_counted = !(behind_xdp && out.verdict.fate() == Fate::Pass);
         if is_counted {
             self.count(&out);
@@ -187,19 +198,11 @@ impl<'a> Tables for &'a Host {
     }
 
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        let holds = |p: &&EndpointV4| {
-            let differ = u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v4.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v4(addr)
     }
 
     fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
-        let holds = |p: &&EndpointV6| {
-            let differ = u128::from_be_bytes(p.addr) ^ u128::from_be_bytes(*addr);
-            differ.leading_zeros() >= u32::from(p.zero)
-        };
-        self.world.prefixes_v6.iter().filter(holds).max_by_key(|p| p.zero)
+        self.world.longest_prefix_v6(addr)
     }
 
     fn quic_config(&self, service: u16) -> QuicConfig {
@@ -313,6 +316,14 @@ impl<'a> Tables for &'a Host {
 
     fn release_snat_reverse(&self, key: &SnatReverseKey) {
         let _old = self.snat_reverse.borrow_mut().remove(key);
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens.get())
+    }
+
+    fn set_tokens(&self, tokens: u64) {
+        self.tokens.set(tokens);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<&FragmentEntry> {

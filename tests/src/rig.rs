@@ -6,8 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_agent::object::OBJECT;
@@ -17,7 +16,6 @@ use lb_common::flow::FlowBucket;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
 use lb_common::limits::{MAX_OWNERS, RING_LEN};
 use lb_common::maps;
-use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
@@ -25,7 +23,9 @@ use lb_common::schedule::Schedule;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
+use lb_common::trace::{Sight, Taps};
 use lb_common::verdict::{VERDICTS, Verdict};
+use zerocopy::FromBytes;
 
 use crate::age::{older_flow, older_fragment, older_snat};
 use crate::ground;
@@ -50,7 +50,9 @@ pub struct Rig {
 type RingMap = Array<MapData, [u32; RING_LEN]>;
 
 pub(crate) struct Kernel {
-    ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
+    /// Of the services.
+    generation: u32,
     /// CPU that every packet runs on.
     cpu: u32,
     rings: HashMap<u16, RingMap>,
@@ -130,6 +132,30 @@ impl Rig {
         Ok(Ran { action: result.return_value, verdict: kernel.moved()?, frame: out })
     }
 
+    /// Opens these taps, closed before; what earlier ones have told is forgotten.
+    pub fn look(&mut self, taps: &Taps) -> Result<()> {
+        self.kernel().array::<Taps>(maps::TAPS)?.set(0, taps, 0)?;
+        let _forgotten = self.sights()?;
+        Ok(())
+    }
+
+    /// The taps as they are, with what they have lost.
+    pub fn taps(&mut self) -> Result<Taps> {
+        Ok(self.kernel().array::<Taps>(maps::TAPS)?.get(&0, 0)?)
+    }
+
+    /// What has been told since the last time, packet bytes after each record.
+    pub fn sights(&mut self) -> Result<Vec<(Sight, Vec<u8>)>> {
+        let map = self.kernel().ebpf.map_mut(maps::SIGHTS).context("no map SIGHTS")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut sights = Vec::new();
+        while let Some(record) = ring.next() {
+            let (sight, bytes) = Sight::read_from_prefix(&record).map_err(|e| anyhow!("a short record: {e}"))?;
+            sights.push((sight, bytes.to_vec()));
+        }
+        Ok(sights)
+    }
+
     /// Counters of an owner.
     pub fn counters(&mut self, owner: Owner) -> Result<OwnerCounters> {
         let record = self.kernel().record(owner)?;
@@ -200,6 +226,7 @@ impl Rig {
         for (key, entry) in entries(&fragments)? {
             fragments.insert(key, older_fragment(entry, ticks), 0)?;
         }
+        kernel.clear_tokens()?;
         kernel.clear_epochs()
     }
 }
@@ -223,7 +250,8 @@ impl Kernel {
         let tc: &mut SchedClassifier = ebpf.program_mut(maps::PROGRAM_REPLY).context("no TC program")?.try_into()?;
         tc.load().context("the verifier refuses the TC program")?;
         let (owners, services) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { ebpf, cpu, rings: HashMap::new(), slots: HashMap::new(), verdicts: [0; VERDICTS], owners, services })
+        let (rings, slots) = (HashMap::new(), HashMap::new());
+        Ok(Self { ebpf, generation: 0, cpu, rings, slots, verdicts: [0; VERDICTS], owners, services })
     }
 
     fn clear(&mut self) -> Result<()> {
@@ -236,6 +264,7 @@ impl Kernel {
             flows.set(bucket, FlowBucket::default(), 0)?;
         }
         self.clear_epochs()?;
+        self.clear_tokens()?;
         self.verdicts = self.verdicts_now()?;
         Ok(())
     }
@@ -249,9 +278,7 @@ impl Kernel {
         clear(self.hash::<EndpointV4, ReplyEntry>(maps::REPLIES_V4)?)?;
         clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
         clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
-        clear_trie(self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?)?;
-        clear_trie(self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?)?;
-        clear(self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?)?;
+        self.clear_lookup()?;
         let owners: Vec<Owner> = std::mem::take(&mut self.owners).into_iter().collect();
         let mut backends = self.array(maps::BACKENDS)?;
         for owner in &owners {
@@ -281,9 +308,15 @@ impl Kernel {
             let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
             let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(*service), 0)?.len()])?;
             cursors.set(u32::from(*service), zero, 0)?;
-            self.array(maps::QUIC_CONFIGS)?.set(u32::from(*service), QuicConfig::default(), 0)?;
         }
         Ok(())
+    }
+
+    fn clear_tokens(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
+        let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
+        let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;
+        Ok(tokens.set(0, zero, 0)?)
     }
 
     fn clear_epochs(&mut self) -> Result<()> {
@@ -295,7 +328,6 @@ impl Kernel {
     }
 
     fn fill(&mut self, world: &World) -> Result<()> {
-        self.array::<Host>(maps::HOST)?.set(0, world.host, 0)?;
         insert_all(self.hash(maps::SERVICES_V4)?, world.services_v4.iter())?;
         insert_all(self.hash(maps::SERVICES_V6)?, world.services_v6.iter())?;
         insert_all(self.hash(maps::VIPS)?, world.vips.iter())?;
@@ -303,20 +335,7 @@ impl Kernel {
         insert_all(self.hash(maps::REPLIES_V4)?, world.replies_v4.iter())?;
         insert_all(self.hash(maps::REPLIES_V6)?, world.replies_v6.iter())?;
         insert_all(self.hash::<Address, u32>(maps::LOCALS)?, world.locals.iter().map(|a| (a, &1)))?;
-        let mut prefixes = self.trie::<[u8; 4], EndpointV4>(maps::PREFIXES_V4)?;
-        for prefix in &world.prefixes_v4 {
-            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
-        }
-        let mut prefixes = self.trie::<[u8; 16], EndpointV6>(maps::PREFIXES_V6)?;
-        for prefix in &world.prefixes_v6 {
-            prefixes.insert(&Key::new(u32::from(prefix.zero), prefix.addr), prefix, 0)?;
-        }
-        for (service, config) in &world.quic {
-            self.array::<QuicConfig>(maps::QUIC_CONFIGS)?.set(u32::from(*service), *config, 0)?;
-        }
-        for (key, owner) in &world.quic_servers {
-            self.hash::<QuicServerKey, u32>(maps::QUIC_SERVERS)?.insert(key, u32::from(*owner), 0)?;
-        }
+        self.fill_lookup(world)?;
         for (owner, backend) in &world.backends {
             self.array::<BackendEntry>(maps::BACKENDS)?.set(u32::from(*owner), *backend, 0)?;
         }
@@ -326,6 +345,10 @@ impl Kernel {
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
+        // Services before the generation: what the kernel remembers of them is of an older one.
+        self.generation += 1;
+        let host = Host { generation: self.generation, ..world.host };
+        self.array::<Host>(maps::HOST)?.set(0, host, 0)?;
         self.owners.extend(world.backends.keys());
         self.services.extend(world.rings.keys());
         Ok(())
@@ -377,11 +400,6 @@ impl Kernel {
         Array::try_from(map).with_context(|| format!("map {name}"))
     }
 
-    fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, V>> {
-        let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
-        LpmTrie::try_from(map).with_context(|| format!("map {name}"))
-    }
-
     pub(crate) fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<BpfHashMap<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         BpfHashMap::try_from(map).with_context(|| format!("map {name}"))
@@ -409,15 +427,7 @@ where
     map.iter().map(|entry| Ok(entry?)).collect()
 }
 
-fn clear_trie<K: Pod, V: Pod>(mut map: LpmTrie<&mut MapData, K, V>) -> Result<()> {
-    let keys: Vec<Key<K>> = map.keys().collect::<std::result::Result<_, _>>()?;
-    for key in keys {
-        map.remove(&key)?;
-    }
-    Ok(())
-}
-
-fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
+pub(crate) fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
     let keys = map.keys().collect::<std::result::Result<Vec<K>, _>>()?;
     for key in keys {
         map.remove(&key)?;

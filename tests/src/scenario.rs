@@ -45,9 +45,30 @@ pub enum Mode {
     NatSnat,
     /// l2dsr; backends hold the VIP and answer through the router.
     L2dsr,
+    /// ipip; as l2dsr, and something takes the outer header off.
+    Ipip,
+    /// gue; likewise.
+    Gue,
 }
 
-/// All modes.
+impl Mode {
+    /// Whether backends hold the VIP and answer directly.
+    pub fn is_direct(self) -> bool {
+        !matches!(self, Self::Nat | Self::NatSnat)
+    }
+
+    /// As the configuration writes it.
+    fn forward(self) -> &'static str {
+        match self {
+            Self::Nat | Self::NatSnat => "nat",
+            Self::L2dsr => "l2dsr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        }
+    }
+}
+
+/// All modes in which nothing needs to take outer headers off.
 pub const MODES: [Mode; 3] = [Mode::Nat, Mode::NatSnat, Mode::L2dsr];
 
 /// Both families.
@@ -60,6 +81,8 @@ pub struct Setup {
     pub mode: Mode,
     /// The version of IP.
     pub family: Family,
+    /// ipip, gue: the version of IP of the backends' own addresses.
+    pub outer: Family,
     /// Interfaces of the balancer.
     pub nics: Nics,
     /// How XDP is attached.
@@ -92,7 +115,8 @@ impl Setup {
         Self {
             mode,
             family,
-            nics: if mode == Mode::L2dsr { Nics::One } else { Nics::Two },
+            outer: family,
+            nics: if mode.is_direct() { Nics::One } else { Nics::Two },
             xdp: "auto",
             clients: 1,
             weights: vec![100; 4],
@@ -120,7 +144,7 @@ impl Setup {
         let route = match self.mode {
             Mode::Nat => DefaultRoute::Balancer,
             Mode::NatSnat => DefaultRoute::None,
-            Mode::L2dsr => DefaultRoute::Router,
+            Mode::L2dsr | Mode::Ipip | Mode::Gue => DefaultRoute::Router,
         };
         let backends = self.weights.len() + self.spare;
         let lab = Lab::build(Plan { nics: self.nics, clients: self.clients, backends, route });
@@ -137,7 +161,7 @@ impl Setup {
             vip: lab.vip(self.family, 0),
             port: self.vip_port(),
             protocol: "tcp",
-            forward: if self.mode == Mode::L2dsr { "l2dsr" } else { "nat" },
+            forward: self.mode.forward(),
             snat: self.mode == Mode::NatSnat,
             select: self.select,
             tracking: self.tracking,
@@ -160,11 +184,11 @@ impl Setup {
     }
 
     fn server(&self, lab: &Lab, backend: usize) -> SocketAddr {
-        SocketAddr::new(lab.backend_address(backend, self.family), SERVER_PORT)
+        SocketAddr::new(lab.backend_address(backend, self.outer), SERVER_PORT)
     }
 
     fn vip_port(&self) -> u16 {
-        if self.mode == Mode::L2dsr { SERVER_PORT } else { VIP_PORT }
+        if self.mode.is_direct() { SERVER_PORT } else { VIP_PORT }
     }
 }
 
@@ -270,7 +294,7 @@ impl Scenario {
 
 fn serve(lab: &Lab, backend: usize, setup: &Setup) -> Server {
     let mut addresses = vec![setup.server(lab, backend)];
-    if setup.mode == Mode::L2dsr {
+    if setup.mode.is_direct() {
         let vip = lab.vip(setup.family, 0);
         lab.hold_vip(backend, vip);
         addresses.push(SocketAddr::new(vip, SERVER_PORT));

@@ -7,7 +7,8 @@ use lb_common::ABI_VERSION;
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE, BackendEntry};
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND, VipEntry,
+    HOST_ANY_PORT, HOST_ENCAP, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SNAT, Host, InterfaceEntry, VIP_IS_BACKEND,
+    VipEntry,
 };
 use lb_common::limits::{RING_LEN, RING_SIZE, SCHEDULE_TURNS};
 use lb_common::quic::{QuicConfig, QuicServerKey};
@@ -109,7 +110,7 @@ impl Default for World {
                 epoch_shift: 5,
                 cpus: 2,
                 route_from: 1,
-                zero: 0,
+                generation: 0,
                 seed: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3211, 0x0f1e_2d3c_4b5a_6978, 0x1357_9bdf_0246_8ace],
             },
             services_v4: HashMap::new(),
@@ -280,6 +281,9 @@ impl World {
         let _old = self.vips.insert(address(service.vip), VipEntry { flags: 0 });
         if service.port == 0 {
             self.host.flags |= HOST_ANY_PORT;
+        }
+        if service.entry.encapsulates() {
+            self.host.flags |= HOST_ENCAP;
         }
         let mut ring: Box<[u32; RING_LEN]> =
             vec![0; RING_LEN].into_boxed_slice().try_into().expect("made with this length");

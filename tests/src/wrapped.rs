@@ -1,9 +1,28 @@
 //! Reads encapsulated packets: outer and inner headers, each with every checksum verified.
 
-use anyhow::{Context, Result, bail};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use std::net::{IpAddr, SocketAddr};
 
-use crate::packet::{Fields, read};
+use anyhow::{Context, Result, bail};
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TransportSlice};
+
+use crate::packet::{Fields, PEER_MAC, TTL, read};
+use crate::world::OUR_MAC;
+
+/// A SYN with these bytes of TCP options, padded with zeroes.
+pub fn syn_with(src: SocketAddr, dst: SocketAddr, options: &[u8]) -> Vec<u8> {
+    let mut header = TcpHeader::new(src.port(), dst.port(), 1_000, 8_192);
+    header.syn = true;
+    header.set_options_raw(options).expect("at most 40 bytes");
+    let builder = PacketBuilder::ethernet2(PEER_MAC, OUR_MAC);
+    let builder = match (src.ip(), dst.ip()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => builder.ipv4(a.octets(), b.octets(), TTL),
+        (IpAddr::V6(a), IpAddr::V6(b)) => builder.ipv6(a.octets(), b.octets(), TTL),
+        _ => panic!("{src} and {dst} are of different families"),
+    };
+    let mut frame = Vec::new();
+    builder.tcp_header(header).write(&mut frame, b"").expect("a vector takes everything");
+    frame
+}
 
 /// An encapsulated packet.
 #[derive(Clone, Debug, PartialEq, Eq)]

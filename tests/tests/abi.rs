@@ -13,13 +13,14 @@ fn the_objects_maps_are_the_contracts() {
 
     let found: BTreeSet<&str> = ebpf.maps().map(|(name, _)| name).filter(|n| !n.starts_with(['.', 'A'])).collect();
 
-    let expected: BTreeSet<&str> = maps::ALL.into_iter().chain([maps::WORK]).collect();
+    let own = [maps::RECORD, maps::WORK, maps::NEAR, maps::TOKENS];
+    let expected: BTreeSet<&str> = maps::ALL.into_iter().chain(own).collect();
     assert_eq!(found, expected);
 }
 
 #[test]
 fn keys_and_values_have_the_sizes_of_their_types() {
-    use lb_common::{backend, endpoint, flow, host, reply, schedule, service, stats};
+    use lb_common::{backend, endpoint, flow, host, reply, schedule, service, stats, trace};
     let mut ebpf = EbpfLoader::new().load(OBJECT).expect("the object loads");
     let mut shape = |name: &str| {
         let map = ebpf.take_map(name).expect("the map is in the object");
@@ -46,6 +47,7 @@ fn keys_and_values_have_the_sizes_of_their_types() {
         (maps::COUNTERS, 4, size_of::<stats::OwnerCounters>()),
         (maps::VERDICTS, 4, size_of::<stats::VerdictCounters>()),
         (maps::HOST, 4, size_of::<host::Host>()),
+        (maps::TAPS, 4, size_of::<trace::Taps>()),
     ] {
         assert_eq!(shape(name), (key, value), "{name}");
     }

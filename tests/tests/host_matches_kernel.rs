@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, SlicedPacket, TransportSlice};
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_REACHABLE};
+use lb_common::host::{HOST_CAPTURE, HOST_SLOW, HOST_TRACE};
 use lb_common::slot::Slot;
 use lb_common::verdict::{Fate, Verdict};
 use weir_tests::bench::Bench;
@@ -109,13 +110,15 @@ fn turn(bench: &mut Bench, generator: &mut Generator) {
     let (owner, _) = known.backends[draw as usize];
     let (heir, _) = known.backends[(draw as usize + 1) % 3];
     let part = generator.below(4) + 1;
-    match generator.below(9) {
+    match generator.below(10) {
         0 | 1 => bench.turn_ring(id, |s| if s.0 % part == 0 { s.change_to(owner) } else { s }),
         2 => bench.turn_ring(id, Slot::age),
         3 => bench.turn_ring(id, Slot::settle),
         4 => bench.turn_ring(id, |s| s.bereave(owner, heir)),
         5 => bench.change(|world| world.backend(owner).flags ^= BACKEND_ALIVE),
         6 => bench.change(|world| world.backend(owner).flags ^= BACKEND_REACHABLE),
+        // Who looks changes nothing.
+        9 => bench.change(|world| world.host.flags ^= HOST_TRACE | HOST_CAPTURE | HOST_SLOW),
         7 => bench.turn_ring(id, |s| if part == 1 { Slot::settled(0) } else { s }),
         _ => bench.age(if part == 1 { 4_000 } else { 30 }),
     }

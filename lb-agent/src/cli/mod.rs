@@ -6,6 +6,7 @@ mod backend;
 mod capture;
 mod check;
 mod completions;
+mod decap;
 mod doctor;
 mod explain;
 mod failure;
@@ -96,6 +97,8 @@ enum Verb {
     Unload,
     /// Find out what on this host stands in Weir's way.
     Doctor,
+    /// On a backend whose kernel has no decapsulation: take ipip's and gue's outer headers off, in the foreground.
+    Decap(decap::Arguments),
     /// Print a completion script.
     Completions(completions::Arguments),
 }
@@ -122,7 +125,7 @@ impl Cli {
     /// With what failed and what to do; [`Failure::exit_code`] says how to end.
     pub async fn execute(self) -> Result<(), Failure> {
         let config = self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
-        let asks_agent = !matches!(self.verb, Verb::Run(_) | Verb::Check | Verb::Completions(_));
+        let asks_agent = !matches!(self.verb, Verb::Run(_) | Verb::Check | Verb::Decap(_) | Verb::Completions(_));
         if asks_agent && self.api.is_none() && self.config.is_some() && !config.exists() {
             return Err(Failure::Usage(format!(
                 "there is no {}: name the agent's file with --config",
@@ -145,6 +148,7 @@ impl Cli {
             Verb::Reload => reload::execute(&context).await,
             Verb::Unload => unload::execute(&context).await,
             Verb::Doctor => doctor::execute(&context).await,
+            Verb::Decap(arguments) => decap::execute(&context, arguments).await,
             Verb::Completions(arguments) => completions::execute(&context, &arguments),
         }
     }

@@ -145,10 +145,7 @@ pub(super) fn place(service: &ServiceStatus) -> String {
 
 /// As the configuration writes it.
 pub(super) fn forward(forward: Forward) -> &'static str {
-    match forward {
-        Forward::Nat => "nat",
-        Forward::L2dsr => "l2dsr",
-    }
+    forward.name()
 }
 
 /// As the configuration writes it.

@@ -7,6 +7,7 @@ use lb_common::limits::{MAX_ADDRESSES, MAX_OWNERS, MAX_SERVICES, SCHEDULE_TURNS}
 
 use super::InterfaceConfig;
 use super::check_lookup;
+use super::encap;
 use super::environment::Environment;
 use super::report::Report;
 use super::service::{Draft, same_family};
@@ -74,12 +75,14 @@ fn check_pool(report: &mut Report, draft: &Draft) {
                 format!("{} is in this pool twice; give it once, with the sum of the weights", backend.addr),
             );
         }
-        if !same_family(spec.key.vip, backend.addr.ip()) {
-            let message = format!(
-                "{} and the VIP {} are not of one family; nat and l2dsr keep the family of the packet",
-                backend.addr.ip(),
-                spec.key.vip
-            );
+        if !spec.forward.joins(spec.key.vip, backend.addr.ip()) {
+            let why = if spec.forward.encapsulates() {
+                "a backend that answers IPv6 clients has an IPv6 address itself: give that one (6in4 is not offered)"
+            } else {
+                "nat and l2dsr keep the family of the packet"
+            };
+            let (backend, vip) = (backend.addr.ip(), spec.key.vip);
+            let message = format!("{backend} and the VIP {vip} are not of one family; {why}");
             report.error(&format!("{place}.address"), message);
         }
         if spec.key.port == 0 && backend.addr.port() != 0 {
@@ -100,16 +103,21 @@ fn check_pool(report: &mut Report, draft: &Draft) {
 
 fn check_forwarding(report: &mut Report, draft: &Draft) {
     let spec = &draft.spec;
-    if spec.forward != Forward::L2dsr {
+    encap::check(report, draft);
+    if !spec.forward.keeps_port() {
         return;
     }
     for (at, backend) in spec.backends.iter().enumerate() {
         if spec.key.port != 0 && backend.addr.port() != 0 && backend.addr.port() != spec.key.port {
             let message = format!(
-                "found {}, wanted the service's port {} (or nothing): l2dsr changes MAC addresses only; use forward = \"nat\" \
-                 to change ports",
+                "found {}, wanted the service's port {} (or nothing): {}; use forward = \"nat\" to change ports",
                 backend.addr.port(),
-                spec.key.port
+                spec.key.port,
+                if spec.forward == Forward::L2dsr {
+                    "l2dsr changes MAC addresses only"
+                } else {
+                    "the client's packet reaches the backend as it is"
+                }
             );
             report.error(&draft.field(&format!("backend #{}.port", at + 1)), message);
         }
@@ -127,7 +135,8 @@ fn check_snat(report: &mut Report, draft: &Draft, environment: &Environment) {
         return;
     }
     if spec.forward != Forward::Nat {
-        let message = "goes with forward = \"nat\" only: in l2dsr the backend answers the client directly".to_owned();
+        let message =
+            "goes with forward = \"nat\" only: in the other modes the backend answers the client directly".to_owned();
         report.error(&draft.field("snat"), message);
     }
     for address in spec.snat_addresses.iter().filter(|address| !same_family(**address, spec.key.vip)) {

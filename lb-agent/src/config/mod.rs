@@ -5,6 +5,7 @@ pub mod error;
 pub mod environment;
 mod check;
 mod check_lookup;
+mod encap;
 mod service;
 mod quic;
 mod section;

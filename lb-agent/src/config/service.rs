@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::encap;
 use super::environment::Environment;
 use super::quic;
 use super::report::Report;
@@ -29,7 +30,8 @@ const SHORTEST_FLOW_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-const FORWARDS: &[(&str, Forward)] = &[("nat", Forward::Nat), ("l2dsr", Forward::L2dsr)];
+const FORWARDS: &[(&str, Forward)] =
+    &[("nat", Forward::Nat), ("l2dsr", Forward::L2dsr), ("ipip", Forward::Ipip), ("gue", Forward::Gue)];
 const SELECTS: &[(&str, Select)] = &[
     ("maglev", Select::Maglev),
     ("round_robin", Select::RoundRobin),
@@ -76,10 +78,11 @@ pub(super) fn read(
     let vip = section.require(report, "vip", scalar::address_or_prefix);
     let port = section.require(report, "port", scalar::number(0_u16, u16::MAX));
     let protocol = section.read(report, "protocol", scalar::choice(PROTOCOLS)).unwrap_or(Protocol::Tcp);
-    let forward = section.read(report, "forward", forward).unwrap_or(Forward::Nat);
+    let forward = section.read(report, "forward", scalar::choice(FORWARDS)).unwrap_or(Forward::Nat);
     let snat = section.read(report, "snat", scalar::flag).unwrap_or(false);
     let snat_addresses = section.read(report, "snat_addresses", scalar::addresses).unwrap_or_default();
     let snat_ports = section.read(report, "snat_ports", scalar::port_range);
+    let encap = encap::read(report, &mut section);
     let select = section.read(report, "select", scalar::choice(SELECTS)).unwrap_or(Select::Maglev);
     let tracking = section.read(report, "tracking", scalar::choice(TRACKINGS)).unwrap_or(Tracking::Full);
     let mut server_ids = BTreeMap::new();
@@ -108,6 +111,7 @@ pub(super) fn read(
         snat,
         snat_addresses,
         snat_ports,
+        encap,
         select,
         tracking,
         backends,
@@ -125,16 +129,6 @@ pub(super) fn default_snat_ports(environment: &Environment) -> (NonZeroU16, NonZ
         .longest_free_ports()
         .and_then(|free| NonZeroU16::new(*free.start()).zip(NonZeroU16::new(*free.end())));
     ends.unwrap_or((NonZeroU16::MAX, NonZeroU16::MAX))
-}
-
-fn forward(value: &DeValue<'_>) -> Result<Forward, String> {
-    if matches!(value.as_str(), Some("ipip" | "gue")) {
-        return Err(
-            "which is not available in this version; use \"nat\", or \"l2dsr\" where backends are on this link"
-                .to_owned(),
-        );
-    }
-    scalar::choice(FORWARDS)(value)
 }
 
 fn refuse_autoscale(report: &mut Report, path: &str, value: Value<'_, '_>) {

@@ -122,7 +122,8 @@ fn an_error_names_file_line_field_what_was_found_and_what_is_wanted() {
              \"15m\"",
             "weir.toml:10: service \"llm\".health.fall: found 0, wanted a number, 1 to 255",
             "weir.toml:11: service \"llm\".nothing: unknown field. Allowed here: name, vip, port, protocol, forward, snat, \
-             snat_addresses, snat_ports, select, tracking, backend, quic, health, timeouts, drain, autoscale",
+             snat_addresses, snat_ports, encap_source, gue_port, select, tracking, backend, quic, health, timeouts, drain, \
+              autoscale",
         ]
     );
 }
@@ -177,8 +178,6 @@ fn what_is_not_in_this_version_is_refused_in_one_sentence() {
         error(&with_service("[service.autoscale]\nprovider = \"docker\"")),
         "weir.toml:8: service \"llm\".autoscale: autoscale is not available in this version; remove the section"
     );
-    let message = error(&with_service("forward = \"ipip\""));
-    assert!(message.contains("found \"ipip\", which is not available in this version; use \"nat\""), "{message}");
 }
 
 /// A second service beside the first.

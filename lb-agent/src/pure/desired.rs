@@ -10,15 +10,15 @@ use lb_common::backend::{
 use lb_common::clock::ticks_for_ns;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
 use lb_common::host::{
-    HOST_ANY_PORT, HOST_CAPTURE, HOST_LOCAL_INTERFACES, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SLOW, HOST_SNAT,
-    HOST_TRACE, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED, VIP_IS_BACKEND,
-    VipEntry,
+    HOST_ANY_PORT, HOST_CAPTURE, HOST_ENCAP, HOST_LOCAL_INTERFACES, HOST_PREFIX_VIPS, HOST_REPLIES, HOST_SLOW,
+    HOST_SNAT, HOST_TRACE, HOST_VETH_INTERFACES, INTERFACE_LOCAL, INTERFACE_VETH, InterfaceEntry, VIP_ASSIGNED,
+    VIP_IS_BACKEND, VipEntry,
 };
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use lb_common::service::{
-    FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, SELECT_SOURCE_HASH,
-    SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT, SERVICE_UNTRACKED, ServiceEntry, TRACKING_FULL,
-    TRACKING_MINIMAL, TRACKING_NONE,
+    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN,
+    SELECT_SOURCE_HASH, SERVICE_PREFIX, SERVICE_QUIC, SERVICE_SLOW, SERVICE_SNAT, SERVICE_UNTRACKED, ServiceEntry,
+    TRACKING_FULL, TRACKING_MINIMAL, TRACKING_NONE,
 };
 
 use super::ledger::{Ledger, Member, Service};
@@ -28,7 +28,7 @@ use super::tables::{Endpoint, Tables};
 use super::{lookup, prefix};
 
 /// An epoch is at most this part of the shortest idle timeout: a flow is seen this often before it could count as silent.
-const EPOCHS_PER_IDLE: u16 = 4;
+const EPOCHS_PER_IDLE: u16 = 8;
 
 /// Key of an address in the slow tables.
 pub fn address(ip: IpAddr) -> Address {
@@ -65,6 +65,8 @@ pub fn service_entry(service: &Service, epoch_shift: u32, now: Duration) -> Serv
         forward: match spec.forward {
             Forward::Nat => FORWARD_NAT,
             Forward::L2dsr => FORWARD_L2DSR,
+            Forward::Ipip => FORWARD_IPIP,
+            Forward::Gue => FORWARD_GUE,
         },
         select: match spec.select {
             Select::Maglev => SELECT_MAGLEV,
@@ -160,6 +162,9 @@ fn add_service(tables: &mut Tables, service: &Service, ledger: &Ledger, now: Dur
     if spec.key.port == 0 {
         tables.host_flags |= HOST_ANY_PORT;
     }
+    if spec.forward.encapsulates() {
+        tables.host_flags |= HOST_ENCAP;
+    }
     add_vip(tables, &spec.key);
     lookup::add_quic(tables, service);
     if spec.forward == Forward::Nat {
@@ -250,6 +255,13 @@ pub(super) fn backend_entry(
     if spec.select == Select::SourceHash {
         entry.flags |= BACKEND_SLOT_BY_SOURCE;
     }
+    if spec.forward.encapsulates() {
+        let (source, bits) = spec.encap.source_towards(member.addr.ip());
+        (entry.snat_addr, entry.source_bits) = (address(source), bits);
+        if spec.forward == Forward::Gue {
+            entry.port = spec.encap.gue_port.get().to_be_bytes();
+        }
+    }
     let network = ledger.network();
     let Some(
         NextHop::Resolved { ifindex, on_link, source, mtu, .. } | NextHop::Unresolved { ifindex, on_link, source, mtu },
@@ -259,7 +271,9 @@ pub(super) fn backend_entry(
     };
     entry.ifindex = *ifindex;
     entry.mtu = *mtu;
-    entry.snat_addr = snat_address(&spec.snat_addresses, member, *source);
+    if spec.forward == Forward::Nat {
+        entry.snat_addr = snat_address(&spec.snat_addresses, member, *source);
+    }
     if let Some(prefix) = on_link {
         entry.flags |= BACKEND_ON_LINK;
         entry.link_prefix = *prefix;
@@ -267,8 +281,8 @@ pub(super) fn backend_entry(
     if let Some(NextHop::Resolved { dst_mac, src_mac, .. }) = network.next_hops.get(&member.addr.ip()) {
         entry.dst_mac = *dst_mac;
         entry.src_mac = *src_mac;
-        // Only what shares a link with us can be reached by its MAC address.
-        if spec.forward == Forward::Nat || on_link.is_some() {
+        // Only what shares a link with us can be reached by its MAC address alone.
+        if spec.forward != Forward::L2dsr || on_link.is_some() {
             entry.flags |= BACKEND_REACHABLE;
         }
     }
@@ -302,6 +316,7 @@ fn snat_address(configured: &[IpAddr], member: &Member, source: IpAddr) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::model::ServiceSpec;
     use crate::pure::network::Interface;
     use crate::pure::sweep::SweepReport;
     use crate::pure::tables::Observed;
@@ -337,12 +352,12 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_fits_four_times_into_the_shortest_idle_timeout() {
+    fn an_epoch_fits_eight_times_into_the_shortest_idle_timeout() {
         let mut s = spec("web", &[1]);
         s.timeouts.idle = Duration::from_secs(60);
         let tables = desired(&ledger(s), Duration::from_secs(100));
         let idle = ticks(Duration::from_secs(60));
-        assert!(4 << tables.epoch_shift <= idle && 8 << tables.epoch_shift > idle);
+        assert!(8 << tables.epoch_shift <= idle && 16 << tables.epoch_shift > idle);
     }
 
     #[test]
@@ -373,6 +388,17 @@ mod tests {
         let tables = desired(&l, Duration::from_secs(100));
         assert_ne!(tables.host_flags & HOST_VETH_INTERFACES, 0);
         assert_eq!((tables.interfaces[&2].flags, tables.interfaces[&3].flags), (0, INTERFACE_VETH));
+    }
+
+    #[test]
+    fn an_encapsulated_backend_has_its_outer_source_and_gues_port_before_its_next_hop_is_known() {
+        for (forward, port) in [(Forward::Ipip, 8_000_u16), (Forward::Gue, 6_080)] {
+            let tables = desired(&ledger(ServiceSpec { forward, ..spec("web", &[1]) }), Duration::from_secs(100));
+            let entry = tables.backends.values().next().expect("one backend");
+            assert_eq!((entry.snat_addr, entry.source_bits), (Address::v4([172, 16, 0, 0]), 16));
+            assert_eq!(entry.port, port.to_be_bytes());
+            assert!(tables.replies.is_empty() && tables.host_flags == HOST_ENCAP, "no reply of it passes here");
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl<'a> FlowView<'a> {
             tag: format!("{:08x}", flow.tag),
             silent_s: flow.silent_s,
             client: flow.known.map(|known| known.client),
-            vip: flow.known.map(|known| SocketAddr::new(service.vip, known.vip_port)),
+            vip: flow.known.map(|known| known.vip),
             source: flow.known.map(|known| known.source),
         })
     }

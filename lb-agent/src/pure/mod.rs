@@ -4,6 +4,7 @@
 //! observations come in as arguments; reasons go out with the results, for others to print.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
 
+pub mod encap;
 pub mod model;
 pub mod network;
 pub mod prefix;

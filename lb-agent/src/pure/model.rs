@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::encap::Encap;
 use super::quic::QuicSpec;
 
 /// Transport protocol of a service.
@@ -80,6 +81,38 @@ pub enum Forward {
     Nat,
     /// The MAC address is rewritten; the backend holds the VIP and replies directly.
     L2dsr,
+    /// An outer IP header goes in front; the backend takes it off, holds the VIP and replies directly.
+    Ipip,
+    /// The same with a UDP header between.
+    Gue,
+}
+
+impl Forward {
+    /// As the configuration writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::L2dsr => "l2dsr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        }
+    }
+
+    /// Whether packets get an outer header.
+    pub const fn encapsulates(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
+
+    /// Whether the backend gets the client's packet as it is, so that it must listen on the VIP's own port.
+    pub const fn keeps_port(self) -> bool {
+        !matches!(self, Self::Nat)
+    }
+
+    /// Whether a packet to `vip` can be brought to a backend at `backend`. Into an outer header fits every packet, but a backend
+    /// that answers IPv6 clients has an IPv6 address, and so 6in4 is not offered.
+    pub const fn joins(self, vip: IpAddr, backend: IpAddr) -> bool {
+        vip.is_ipv4() == backend.is_ipv4() || (self.encapsulates() && vip.is_ipv4())
+    }
 }
 
 /// How a new flow's backend is chosen.
@@ -226,6 +259,8 @@ pub struct ServiceSpec {
     pub snat_addresses: Vec<IpAddr>,
     /// Source ports for snat, first and last.
     pub snat_ports: (NonZeroU16, NonZeroU16),
+    /// ipip, gue: outer sources, and gue's port.
+    pub encap: Encap,
     /// How a new flow's backend is chosen.
     pub select: Select,
     /// How much the flow table remembers.

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::model::{Protocol, ServiceKey};
-use super::tables::Endpoint;
 
 /// Most addresses of one prefix that are announced when it comes: a /24's or a /120's. Of a larger one none is: it is routed to
 /// us as a rule, and neighbours that do share a link with it ask.
@@ -42,18 +41,6 @@ pub fn announced(key: &ServiceKey) -> Vec<IpAddr> {
         IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() | u128::from(n))),
     };
     (0..count).map(nth).collect()
-}
-
-/// The longest of `prefixes` that holds an address.
-pub fn longest(prefixes: &BTreeSet<Endpoint>, address: IpAddr) -> Option<&Endpoint> {
-    prefixes.iter().filter(|p| holds(network_of(p), address)).max_by_key(|p| network_of(p).1)
-}
-
-fn network_of(endpoint: &Endpoint) -> (IpAddr, u8) {
-    match endpoint {
-        Endpoint::V4(e) => (IpAddr::from(e.addr), e.zero),
-        Endpoint::V6(e) => (IpAddr::from(e.addr), e.zero),
-    }
 }
 
 /// What longer prefixes inherit from shorter ones: the key under which a service is entered as well, and the service's own key.

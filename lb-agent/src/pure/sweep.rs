@@ -127,8 +127,8 @@ pub struct TrackedFlow {
 pub struct KnownTuple {
     /// The client.
     pub client: SocketAddr,
-    /// Port of the VIP that it talks to.
-    pub vip_port: u16,
+    /// VIP and port that it talks to.
+    pub vip: SocketAddr,
     /// Address and port of ours by which the backend knows it.
     pub source: SocketAddr,
 }

@@ -2,6 +2,7 @@
 //! carries them out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lb_common::backend::BackendEntry;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
@@ -10,6 +11,8 @@ use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::ReplyEntry;
 use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
+
+use super::prefix;
 use lb_common::trace::Tap;
 
 /// Service id: index of the service's ring, schedule and cursor.
@@ -56,6 +59,17 @@ pub struct Tables {
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
     /// What operators look for, by number; `lost` is the packet path's and always 0 here.
     pub taps: BTreeMap<u8, Tap>,
+}
+
+impl Tables {
+    /// The longest prefix VIP that holds an address.
+    pub fn longest_prefix(&self, address: IpAddr) -> Option<&Endpoint> {
+        let network = |p: &Endpoint| match p {
+            Endpoint::V4(e) => (IpAddr::from(e.addr), e.zero),
+            Endpoint::V6(e) => (IpAddr::from(e.addr), e.zero),
+        };
+        self.prefixes.iter().filter(|p| prefix::holds(network(p), address)).max_by_key(|p| network(p).1)
+    }
 }
 
 /// What the maps contain, read back.
@@ -111,6 +125,10 @@ pub enum Op {
     SetService(Endpoint, ServiceEntry),
     /// Removes one.
     RemoveService(Endpoint),
+    /// Opens a tap.
+    SetTap(u8, Tap),
+    /// Closes one.
+    ClearTap(u8),
     /// Enters a prefix VIP: from here on packets for its addresses are ours.
     SetPrefix(Endpoint),
     /// Removes one.
@@ -121,8 +139,4 @@ pub enum Op {
     SetQuicServer(QuicServerKey, Owner),
     /// Removes it.
     RemoveQuicServer(QuicServerKey),
-    /// Opens a tap.
-    SetTap(u8, Tap),
-    /// Closes one.
-    ClearTap(u8),
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::time::Duration;
 
+use super::encap::Encap;
 use super::model::{
     BackendSpec, Forward, HealthCheck, OnDown, ProbeKind, Protocol, Select, ServiceKey, ServiceSpec, Timeouts, Tracking,
 };
@@ -22,6 +23,7 @@ pub(crate) fn spec(name: &str, backends: &[u8]) -> ServiceSpec {
         snat: false,
         snat_addresses: Vec::new(),
         snat_ports: (NonZeroU16::MIN, NonZeroU16::MAX),
+        encap: Encap::default(),
         select: Select::Maglev,
         tracking: Tracking::Full,
         backends: backends

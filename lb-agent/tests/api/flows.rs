@@ -49,7 +49,10 @@ fn clients_are_asked_for_only_where_they_are_known() {
     let view = FlowView::new(&snapshot, &filter).unwrap();
     let known = |client: &str| {
         let (client, source) = (client.parse().unwrap(), "10.0.0.5:50000".parse().unwrap());
-        TrackedFlow { known: Some(KnownTuple { client, vip_port: 8000, source }), ..flow(1, FlowState::Established) }
+        TrackedFlow {
+            known: Some(KnownTuple { client, vip: "203.0.113.10:8000".parse().unwrap(), source }),
+            ..flow(1, FlowState::Established)
+        }
     };
     let row = view.row(&known("192.0.2.7:40000")).unwrap();
     assert_eq!((row.vip.unwrap().to_string(), row.source.unwrap().port()), ("203.0.113.10:8000".to_owned(), 50_000));

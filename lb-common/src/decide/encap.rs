@@ -7,9 +7,10 @@
 //! own backends take it.
 
 use super::work::SheetOf;
-use super::{Next, Outcome, mss, way};
+use super::{Next, Outcome, fragment, mss, way};
 use crate::backend::BackendEntry;
 use crate::csum::fold;
+use crate::endpoint::Address;
 use crate::family::Family;
 use crate::flow::Segment;
 use crate::packet::Packet;
@@ -84,11 +85,24 @@ const fn source_part(b: &BackendEntry, entropy: u32) -> u32 {
     entropy & ((1_u64 << (b.source_bits & 63)) - 1) as u32
 }
 
+/// Where an outer packet of a flow comes from.
+#[inline(always)]
+pub const fn source(b: &BackendEntry, entropy: u32) -> Address {
+    let mut a = b.snat_addr.0;
+    let low = u32::from_be_bytes([a[12], a[13], a[14], a[15]]) | source_part(b, entropy);
+    let low = low.to_be_bytes();
+    a[12] = low[0];
+    a[13] = low[1];
+    a[14] = low[2];
+    a[15] = low[3];
+    Address(a)
+}
+
 /// The outer IPv4 header (RFC 2003), checksum and all. Don't-fragment is always set: a backend that decapsulates in XDP cannot
 /// join fragments, and where nothing is fragmented the identification need not differ (RFC 6864, section 4.1).
 #[inline(always)]
 pub const fn outer_v4(b: &BackendEntry, is_gue: bool, inner: &Inner) -> [u8; 20] {
-    let src = (u32::from_be_bytes(b.snat_addr.as_v4()) | source_part(b, inner.entropy)).to_be_bytes();
+    let src = source(b, inner.entropy).as_v4();
     let dst = b.addr.as_v4();
     let len = inner.len.wrapping_add(overhead(b, is_gue)).to_be_bytes();
     let first = [0x45, inner.class, len[0], len[1]];
@@ -109,20 +123,12 @@ pub const fn outer_v4(b: &BackendEntry, is_gue: bool, inner: &Inner) -> [u8; 20]
 /// Identification zero, don't fragment, offset zero.
 const DONT_FRAGMENT: [u8; 4] = [0, 0, 0x40, 0];
 
-/// The first eight bytes of the outer IPv6 header (RFC 2473), and the last eight of its source.
+/// The first eight bytes of the outer IPv6 header (RFC 2473); its addresses follow, `source` and the backend's.
 #[inline(always)]
-pub const fn outer_v6(b: &BackendEntry, is_gue: bool, inner: &Inner) -> ([u8; 8], [u8; 16]) {
+pub const fn outer_v6(is_gue: bool, inner: &Inner) -> [u8; 8] {
     let word = (6_u32 << 28 | (inner.class as u32) << 20 | inner.entropy >> 12).to_be_bytes();
     let len = inner.len.wrapping_add(if is_gue { UDP_LEN } else { 0 }).to_be_bytes();
-    let head = [word[0], word[1], word[2], word[3], len[0], len[1], inner.protocol(is_gue), OUTER_TTL];
-    let mut src = b.snat_addr.0;
-    let low = u32::from_be_bytes([src[12], src[13], src[14], src[15]]) | source_part(b, inner.entropy);
-    let low = low.to_be_bytes();
-    src[12] = low[0];
-    src[13] = low[1];
-    src[14] = low[2];
-    src[15] = low[3];
-    (head, src)
+    [word[0], word[1], word[2], word[3], len[0], len[1], inner.protocol(is_gue), OUTER_TTL]
 }
 
 /// gue's UDP header. No checksum: over IPv4 that is usual, over IPv6 it is what RFC 6935 allows tunnels (the inner packet has
@@ -134,53 +140,74 @@ pub const fn outer_udp(b: &BackendEntry, inner: &Inner) -> [u8; 8] {
     [src[2], src[3], b.port[0], b.port[1], len[0], len[1], 0, 0]
 }
 
-/// Encapsulates the packet on the sheet, and sends it to the backend that `sheet.wrap` names.
+/// Finds the way of the packet on the sheet to the backend that `sheet.wrap` names.
 #[inline(never)]
-pub(super) fn packet<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Next {
-    match send::<F, P, T>(p, t, sheet, out) {
-        Ok(()) => {
-            out.verdict = if sheet.wrap.is_error { Verdict::ForwardIcmp } else { Verdict::Forward };
-            Next::Done
-        }
+pub(super) fn way<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    match find::<F, P, T>(t, sheet) {
+        Ok(()) => Next::Enclose,
         Err(verdict) => {
             out.verdict = verdict;
-            if matches!(verdict, Verdict::DropTooBig) { Next::TooBig } else { Next::Done }
+            if matches!(verdict, Verdict::DropTooBig) && !sheet.wrap.is_error { Next::TooBig } else { Next::Done }
         }
     }
 }
 
 #[inline(always)]
-fn send<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Result<(), Verdict> {
-    let wrap = sheet.wrap;
+fn find<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Result<(), Verdict> {
+    let wrap = &sheet.wrap;
+    let is_head = !wrap.is_error && matches!(sheet.ip.piece, Piece::Head);
     let b = t.backend(wrap.owner).ok_or(Verdict::DropInternal)?;
-    let is_gue = wrap.forward == FORWARD_GUE;
-    let more = overhead(b, is_gue);
+    let more = overhead(b, wrap.forward == FORWARD_GUE);
     sheet.limit = b.mtu.saturating_sub(more);
     let len = sheet.ip.len.checked_add(more).ok_or(Verdict::DropTooBig)?;
     sheet.way = way::to_backend::<P>(b, len, true)?;
     if sheet.ip.ttl <= 1 {
         return Err(Verdict::DropTtl);
     }
-    let class = F::class(p, sheet.ip.l3).ok_or(Verdict::DropMalformed)?;
-    F::one_hop_less(p, &sheet.ip).ok_or(Verdict::DropMalformed)?;
-    if !wrap.is_error && matches!(sheet.tr.segment, Segment::Syn) && !matches!(sheet.ip.piece, Piece::Tail) {
-        let fits = sheet.limit.saturating_sub((if F::IS_V6 { IPV6_LEN } else { IPV4_LEN }) + mss::TCP_LEN);
-        if b.mtu != 0 {
-            let _clamped = mss::clamp(p, sheet.ip.l4, sheet.ip.l3 + usize::from(sheet.ip.len), fits);
-        }
+    if is_head && !fragment::follow_wrapped::<F, T>(t, sheet) {
+        return Err(Verdict::DropFragmentTableFull);
     }
-    let inner = Inner { is_v6: F::IS_V6, class, len: sheet.ip.len, entropy: wrap.entropy };
-    put(p, b, sheet.ip.l3, is_gue, &inner).ok_or(Verdict::DropNoRoom)?;
+    Ok(())
+}
+
+/// Lowers the MSS of a SYN to what is left of the way.
+#[inline(always)]
+pub(super) fn clamp<F: Family, P: Packet>(p: &mut P, sheet: &SheetOf<F>) {
+    let is_syn = !sheet.wrap.is_error && matches!(sheet.tr.segment, Segment::Syn);
+    if is_syn && !matches!(sheet.ip.piece, Piece::Tail) && sheet.limit != 0 {
+        let fits = sheet.limit.saturating_sub((if F::IS_V6 { IPV6_LEN } else { IPV4_LEN }) + mss::TCP_LEN);
+        let _clamped = mss::clamp(p, sheet.ip.l4, sheet.ip.l3 + usize::from(sheet.ip.len), fits);
+    }
+}
+
+/// Encapsulates the packet on the sheet, and sends it.
+#[inline(never)]
+pub(super) fn send<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &mut SheetOf<F>,
+    out: &mut Outcome,
+) -> Verdict {
+    match wrap::<F, P, T>(p, t, sheet, out) {
+        Ok(()) if sheet.wrap.is_error => Verdict::ForwardIcmp,
+        Ok(()) => Verdict::Forward,
+        Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn wrap<F: Family, P: Packet, T: Tables>(
+    p: &mut P,
+    t: &T,
+    sheet: &SheetOf<F>,
+    out: &mut Outcome,
+) -> Result<(), Verdict> {
+    let b = t.backend(sheet.wrap.owner).ok_or(Verdict::DropInternal)?;
+    let l3 = sheet.ip.l3;
+    let class = F::class(p, l3).ok_or(Verdict::DropMalformed)?;
+    F::one_hop_less(p, &sheet.ip).ok_or(Verdict::DropMalformed)?;
+    let inner = Inner { is_v6: F::IS_V6, class, len: sheet.ip.len, entropy: sheet.wrap.entropy };
+    put(p, b, l3, sheet.wrap.forward == FORWARD_GUE, &inner).ok_or(Verdict::DropNoRoom)?;
     way::send(p, &sheet.way, out)
 }
 
@@ -194,9 +221,8 @@ fn put<P: Packet>(p: &mut P, b: &BackendEntry, l3: usize, is_gue: bool, inner: &
         p.store::<20>(l3, outer_v4(b, is_gue, inner))?;
     } else {
         p.store::<2>(l3 - 2, ETHERTYPE_IPV6.to_be_bytes())?;
-        let (head, src) = outer_v6(b, is_gue, inner);
-        p.store::<8>(l3, head)?;
-        p.store::<16>(l3 + 8, src)?;
+        p.store::<8>(l3, outer_v6(is_gue, inner))?;
+        p.store::<16>(l3 + 8, source(b, inner.entropy).0)?;
         p.store::<16>(l3 + 24, b.addr.0)?;
     }
     if is_gue {

@@ -14,15 +14,10 @@ use crate::stats::Tally;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
-/// Sends the packet on the sheet to the owner that was chosen for it.
+/// Finds the way of the packet on the sheet to the owner that was chosen for it.
 #[inline(never)]
-pub(super) fn packet<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Next {
-    match send::<F, P, T>(p, t, sheet, out) {
+pub(super) fn packet<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    match find::<F, P, T>(t, sheet, out) {
         Ok(next) => next,
         Err(verdict) => {
             out.verdict = verdict;
@@ -32,12 +27,7 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-fn send<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Result<Next, Verdict> {
+fn find<F: Family, P: Packet, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Result<Next, Verdict> {
     let Choice { owner, tally } = sheet.choice;
     if owner == NOBODY {
         return Err(Verdict::DropNoBackend);
@@ -51,29 +41,37 @@ fn send<F: Family, P: Packet, T: Tables>(
         sheet.wrap.owner = owner;
         sheet.wrap.forward = sheet.service.forward;
         sheet.wrap.is_error = false;
-        if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_wrapped::<F, T>(t, sheet) {
-            return Err(Verdict::DropFragmentTableFull);
-        }
         return Ok(Next::Wrap);
     }
     let backend = t.backend(owner).ok_or(Verdict::DropInternal)?;
     sheet.limit = backend.mtu;
     let routed = sheet.service.forward == FORWARD_NAT;
-    let way = way::to_backend::<P>(backend, sheet.ip.len, routed)?;
+    (sheet.is_reply, sheet.is_routed) = (false, routed);
+    sheet.way = way::to_backend::<P>(backend, sheet.ip.len, routed)?;
     if routed {
-        translate::<F, P, T>(p, t, backend, sheet, out)?;
+        translate::<F, T>(t, backend, sheet, out)?;
     } else if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow::<F, T>(t, owner, false, sheet) {
         return Err(Verdict::DropFragmentTableFull);
     }
-    way::send(p, &way, out)?;
-    out.verdict = Verdict::Forward;
-    Ok(Next::Done)
+    Ok(Next::Put)
+}
+
+/// Gives the packet on the sheet what was found out for it, and sends it.
+#[inline(never)]
+pub(super) fn send<F: Family, P: Packet>(p: &mut P, sheet: &SheetOf<F>, out: &mut Outcome) -> Verdict {
+    if sheet.is_routed && rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).is_none() {
+        return Verdict::DropMalformed;
+    }
+    match way::send(p, &sheet.way, out) {
+        Ok(()) if sheet.is_reply => Verdict::Reply,
+        Ok(()) => Verdict::Forward,
+        Err(verdict) => verdict,
+    }
 }
 
 /// nat: the backend becomes the destination, and one of our addresses the source where replies would not come back otherwise.
 #[inline(always)]
-fn translate<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
+fn translate<F: Family, T: Tables>(
     t: &T,
     backend: &BackendEntry,
     sheet: &mut SheetOf<F>,
@@ -99,7 +97,7 @@ fn translate<F: Family, P: Packet, T: Tables>(
     if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow::<F, T>(t, out.owner, true, sheet) {
         return Err(Verdict::DropFragmentTableFull);
     }
-    rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)
+    Ok(())
 }
 
 /// A backend that could answer its client without us: the client is itself, or on its own link.

@@ -7,11 +7,11 @@ use super::encap::Wrap;
 use super::reply::Asked;
 use super::rewrite::Ends;
 use super::work::SheetOf;
-use super::{Next, Outcome, Whose, fragment, key_of, reply, rewrite, select, service, way, whose};
+use super::{Next, Outcome, Whose, fragment, key_of, reply, rewrite, select, service, tunnel, way, whose};
 use crate::backend::BackendEntry;
 use crate::csum::Change;
 use crate::family::Family;
-use crate::host::HOST_SNAT;
+use crate::host::{HOST_ENCAP, HOST_SNAT};
 use crate::packet::Packet;
 use crate::parse::{Ip, Piece};
 use crate::reply::SnatForwardKey;
@@ -51,7 +51,16 @@ pub(super) fn message<F: Family, P: Packet, T: Tables>(
     if kind == echo_request::<F>() && whose == Whose::Vip {
         return Next::Echo;
     }
-    if !is_error::<F>(kind) || !matches!(sheet.ip.piece, Piece::Whole) || !quotes::<F, P>(p, sheet) {
+    if !is_error::<F>(kind) || !matches!(sheet.ip.piece, Piece::Whole) {
+        return Next::Rest;
+    }
+    if whose != Whose::Vip
+        && matches!(t.host(), Some(host) if host.flags & HOST_ENCAP != 0)
+        && tunnel::is_quoted::<F, P>(p, sheet)
+    {
+        return Next::Tunnel;
+    }
+    if !quotes::<F, P>(p, sheet) {
         return Next::Rest;
     }
     match whose {

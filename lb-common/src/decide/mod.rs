@@ -4,12 +4,17 @@
 //! dropped under a name. The packet is changed only once it is certain that it leaves.
 
 mod work;
+mod glance;
+mod fast;
 mod select;
 mod forward;
 mod way;
 mod rewrite;
 pub mod encap;
 mod mss;
+mod report;
+mod too_big;
+mod tunnel;
 mod snat;
 mod fragment;
 mod reply;
@@ -29,6 +34,7 @@ use crate::stats::Tally;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
+pub use fast::{Sent, at_a_glance};
 pub use fragment::FRAGMENT_TICKS;
 pub use snat::{SNAT_PAUSE_TICKS, forward_key};
 pub use work::{Sheet, Work};
@@ -76,10 +82,20 @@ enum Next {
     Forward,
     /// It is for no service: what is it?
     Stranger,
+    /// Its way to the backend is on the sheet.
+    Put,
     /// It goes to the backend on the sheet, encapsulated.
     Wrap,
+    /// The same, and its way is on the sheet.
+    Enclose,
     /// It does not fit, and the outcome says so already: can its sender be told?
     TooBig,
+    /// An ICMP error about what may be an outer packet of ours: whose flow is inside?
+    Tunnel,
+    /// It is one of our flows': where is its client?
+    Tell,
+    /// An ICMP error of our own is on the sheet.
+    Report,
     /// A later fragment: where did its head go?
     Tail,
     /// An ICMP message: what does it want?
@@ -96,6 +112,10 @@ enum Next {
     Retell,
     /// TCP or UDP: a backend's answer?
     Reply,
+    /// It is one, and its client is on the sheet.
+    Answer,
+    /// Its way is on the sheet: what does it say of its flow?
+    Books,
     /// None of the above: does it concern us at all?
     Rest,
 }
@@ -103,29 +123,70 @@ enum Next {
 /// Decides what becomes of a packet, and changes it accordingly.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
+    match t.host().and_then(|host| at_a_glance(p, t, host)) {
+        Some(sent) => sent.into(),
+        None => in_full(p, t, work),
+    }
+}
+
+/// The same, by every question there is.
+#[inline(always)]
+pub fn in_full<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work) -> Outcome {
     let mut out = Outcome::of(Verdict::PassNotIp);
-    ingress_into(p, t, work, &mut out);
+    in_full_into(p, t, work, &mut out);
     out
 }
 
-/// The same, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
+/// As `in_full`, where a second copy of the outcome would be too much: on a BPF stack. `out` comes as [`Outcome::of`]
 /// `PassNotIp`.
 #[inline(always)]
-pub fn ingress_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
+pub fn in_full_into<P: Packet, T: Tables>(p: &mut P, t: &T, work: &mut Work, out: &mut Outcome) {
+    let (mut v4, mut v6) = (Next::Done, Next::Done);
     match ethernet(p) {
         Some((ETHERTYPE_IPV4, l3)) => {
             work.v4.ip.l3 = l3;
-            let _done = datagram::<V4, P, T>(p, t, &mut work.v4, out);
+            v4 = datagram::<V4, P, T>(p, t, &mut work.v4, out);
+            if matches!(v4, Next::Tunnel) {
+                work.tunnel = work.v4.tunnel;
+                v4 = tunnel::whose::<V4, P, T>(p, t, &work.tunnel, &mut work.v4, out);
+                if matches!(v4, Next::Rest) {
+                    out.verdict = rest::<V4, T>(t, &mut work.v4);
+                }
+            }
         }
         Some((ETHERTYPE_IPV6, l3)) => {
             work.v6.ip.l3 = l3;
-            let next = datagram::<V6, P, T>(p, t, &mut work.v6, out);
-            if matches!(next, Next::Solicitation) {
+            v6 = datagram::<V6, P, T>(p, t, &mut work.v6, out);
+            if matches!(v6, Next::Solicitation) {
                 out.verdict = neighbour::solicitation(p, t, &mut work.v6, out);
+            }
+            if matches!(v6, Next::Tunnel) {
+                work.tunnel = work.v6.tunnel;
+                if work.tunnel.is_v6 {
+                    v6 = tunnel::whose::<V6, P, T>(p, t, &work.tunnel, &mut work.v6, out);
+                } else {
+                    v4 = tunnel::whose::<V4, P, T>(p, t, &work.tunnel, &mut work.v4, out);
+                    v6 = if matches!(v4, Next::Rest) { v4 } else { Next::Done };
+                }
+                if matches!(v6, Next::Rest) {
+                    out.verdict = rest::<V6, T>(t, &mut work.v6);
+                }
             }
         }
         Some((ETHERTYPE_ARP, l3)) => out.verdict = neighbour::arp(p, t, l3, out),
         _ => {}
+    }
+    if matches!(v4, Next::Tell) {
+        v4 = tunnel::tell::<V4, P, T>(p, t, &mut work.v4, out);
+    }
+    if matches!(v6, Next::Tell) {
+        v6 = tunnel::tell::<V6, P, T>(p, t, &mut work.v6, out);
+    }
+    if matches!(v4, Next::Report) {
+        out.verdict = report::send::<V4, P>(p, &mut work.v4, out);
+    }
+    if matches!(v6, Next::Report) {
+        out.verdict = report::send::<V6, P>(p, &mut work.v6, out);
     }
 }
 
@@ -141,12 +202,24 @@ fn datagram<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut Sheet
         next = Next::Forward;
     }
     if matches!(next, Next::Forward) {
-        next = forward::packet::<F, P, T>(p, t, sheet, out);
+        next = forward::packet::<F, P, T>(t, sheet, out);
     } else if !matches!(next, Next::Done) {
         next = others::<F, P, T>(p, t, sheet, out);
     }
+    if matches!(next, Next::Put) {
+        out.verdict = forward::send::<F, P>(p, sheet, out);
+        return Next::Done;
+    }
     if matches!(next, Next::Wrap) {
-        next = encap::packet::<F, P, T>(p, t, sheet, out);
+        next = encap::way::<F, P, T>(t, sheet, out);
+    }
+    if matches!(next, Next::Enclose) {
+        encap::clamp::<F, P>(p, sheet);
+        out.verdict = encap::send::<F, P, T>(p, t, sheet, out);
+        next = Next::Done;
+    }
+    if matches!(next, Next::TooBig) {
+        next = too_big::tell::<F, P, T>(p, t, sheet);
     }
     next
 }
@@ -168,8 +241,14 @@ fn others<F: Family, P: Packet, T: Tables>(p: &mut P, t: &T, sheet: &mut SheetOf
         Next::Tail => next = fragment::tail::<F, P, T>(p, t, sheet, out),
         Next::Retell => out.verdict = icmp::retell::<F, P>(p, sheet, out),
         Next::Echo => out.verdict = icmp::echo::<F, P, T>(p, t, sheet, out),
-        Next::Reply => next = reply::packet::<F, P, T>(p, t, sheet, out),
+        Next::Reply => next = reply::packet::<F, T>(t, sheet),
         _ => {}
+    }
+    if matches!(next, Next::Answer) {
+        next = reply::answer::<F, P, T>(p, t, sheet, out);
+    }
+    if matches!(next, Next::Books) {
+        next = reply::books::<F, T>(t, sheet, out);
     }
     if matches!(next, Next::Rest) {
         out.verdict = rest::<F, T>(t, sheet);

@@ -77,7 +77,7 @@ pub(super) fn solicitation<P: Packet, T: Tables>(
     let valid = room >= ND_LEN
         && sheet.ip.ttl == 255
         && matches!(sheet.ip.piece, Piece::Whole)
-        && (!anonymous || sheet.ip.dst == solicited_node(&sheet.ip.dst));
+        && (!anonymous || is_solicited_node(&sheet.ip.dst));
     let Some(interface) = (if valid { t.interface(p.arrival().ifindex) } else { None }) else {
         return Verdict::DropIcmp;
     };
@@ -90,10 +90,12 @@ pub(super) fn solicitation<P: Packet, T: Tables>(
     }
 }
 
-/// The group that whoever has this address listens to (RFC 4291, section 2.7.1).
+/// Whether it is a group that those listen to whose addresses end alike (RFC 4291, section 2.7.1). Word by word: an array to
+/// compare with would lie on the stack.
 #[inline(always)]
-const fn solicited_node(addr: &[u8; 16]) -> [u8; 16] {
-    [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, addr[13], addr[14], addr[15]]
+fn is_solicited_node(addr: &[u8; 16]) -> bool {
+    let word = |at: usize| u32::from_be_bytes([addr[at], addr[at + 1], addr[at + 2], addr[at + 3]]);
+    word(0) == 0xff02_0000 && word(4) == 0 && word(8) == 1 && addr[12] == 0xff
 }
 
 /// What a solicitation becomes.

@@ -3,7 +3,7 @@
 use super::rewrite::Ends;
 use super::select::Question;
 use super::work::SheetOf;
-use super::{Next, Outcome, fragment, rewrite, snat, way};
+use super::{Next, Outcome, fragment, snat, way};
 use crate::family::Family;
 use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_server};
 use crate::host::{HOST_ANY_PORT, HOST_REPLIES, HOST_SNAT, Host};
@@ -12,7 +12,7 @@ use crate::parse::Piece;
 use crate::reply::{REPLY_COUNTS_LOAD, REPLY_PREFIX, REPLY_SLOT_BY_SOURCE, REPLY_TRACKED, ReplyEntry};
 use crate::slot::Owner;
 use crate::stats::Tally;
-use crate::table::{Lookup, find, is_first_in_epoch, is_fresh, update};
+use crate::table::{Lookup, find_here, is_first_in_epoch, is_fresh, update};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
@@ -43,14 +43,9 @@ pub(super) struct Asked<A> {
     pub(super) protocol: u8,
 }
 
-/// Sends a backend's answer to its client. What it says to a group is nobody's answer (mDNS from a served port, say).
+/// Whether a packet is a backend's answer, and whose client's. What it says to a group is nobody's answer (mDNS from a served port, say).
 #[inline(never)]
-pub(super) fn packet<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
-    t: &T,
-    sheet: &mut SheetOf<F>,
-    out: &mut Outcome,
-) -> Next {
+pub(super) fn packet<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>) -> Next {
     if !F::is_unicast(&sheet.ip.dst) {
         return Next::Rest;
     }
@@ -61,13 +56,19 @@ pub(super) fn packet<F: Family, P: Packet, T: Tables>(
         client_port: sheet.tr.dst_port,
         protocol: sheet.ip.protocol,
     };
-    if !translation::<F, T>(t, sheet) {
-        return Next::Rest;
+    if translation::<F, T>(t, sheet) { Next::Answer } else { Next::Rest }
+}
+
+/// Finds the way of a backend's answer to its client.
+#[inline(never)]
+pub(super) fn answer<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    match find::<F, P, T>(p, t, sheet, out) {
+        Ok(()) => Next::Books,
+        Err(verdict) => {
+            out.verdict = verdict;
+            Next::Done
+        }
     }
-    out.verdict = match answer::<F, P, T>(p, t, sheet, out) {
-        Ok(verdict) | Err(verdict) => verdict,
-    };
-    Next::Done
 }
 
 /// Finds out whose answer a packet is, and writes it to `sheet.to`; whether it is one.
@@ -135,13 +136,12 @@ fn lookup<'a, F: Family, T: Tables>(
 }
 
 #[inline(always)]
-fn answer<F: Family, P: Packet, T: Tables>(
-    p: &mut P,
+fn find<F: Family, P: Packet, T: Tables>(
+    p: &P,
     t: &T,
     sheet: &mut SheetOf<F>,
     out: &mut Outcome,
-) -> Result<Verdict, Verdict> {
-    let host = t.host().ok_or(Verdict::DropInternal)?;
+) -> Result<(), Verdict> {
     out.owner = sheet.to.owner;
     if sheet.ip.ttl <= 1 {
         return Err(Verdict::DropTtl);
@@ -150,8 +150,20 @@ fn answer<F: Family, P: Packet, T: Tables>(
     if matches!(sheet.ip.piece, Piece::Head) && !fragment::follow_back::<F, T>(t, sheet) {
         return Err(Verdict::DropFragmentTableFull);
     }
-    let way = way::to_client::<F, P, T>(p, t, sheet)?;
-    // Books are kept where the packet is sent: where XDP leaves it to the TC program, that one keeps them.
+    sheet.way = way::to_client::<F, P, T>(p, t, sheet)?;
+    let to = &sheet.to;
+    sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
+    (sheet.is_reply, sheet.is_routed) = (true, true);
+    Ok(())
+}
+
+/// Keeps the books of an answer that is sent: where XDP leaves it to the TC program, that one keeps them.
+#[inline(never)]
+pub(super) fn books<F: Family, T: Tables>(t: &T, sheet: &mut SheetOf<F>, out: &mut Outcome) -> Next {
+    let Some(host) = t.host() else {
+        out.verdict = Verdict::DropInternal;
+        return Next::Done;
+    };
     let to = &sheet.to;
     if to.flags & REPLY_TRACKED != 0 {
         let by_source = to.flags & REPLY_SLOT_BY_SOURCE != 0;
@@ -169,11 +181,7 @@ fn answer<F: Family, P: Packet, T: Tables>(
         sheet.flow_ended = out.tally.has(Tally::CLOSED) || out.tally.has(Tally::RESET);
         let _found = snat::answered::<F, T>(t, sheet, host.epoch_shift);
     }
-    let to = &sheet.to;
-    sheet.ends = Ends { src: to.vip, dst: to.client, src_port: to.vip_port, dst_port: to.client_port };
-    rewrite::packet::<F, P>(p, &sheet.ip, &sheet.tr, &sheet.ends).ok_or(Verdict::DropMalformed)?;
-    way::send(p, &way, out)?;
-    Ok(Verdict::Reply)
+    Next::Put
 }
 
 /// Notes a FIN or RST of the server; keeps a flow alive that only the server still feeds, once an epoch.
@@ -186,7 +194,7 @@ fn server_said<T: Tables>(t: &T, host: &Host, q: &Question) -> Tally {
     if !last_words && !is_first_in_epoch(t, host, server_side, now) {
         return tally;
     }
-    let Some(found) = find(t, &q.what) else {
+    let Some(found) = find_here(t, &q.what) else {
         return tally;
     };
     let old = found.entry.state().unwrap_or(FlowState::Ended);

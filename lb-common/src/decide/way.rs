@@ -18,6 +18,13 @@ pub(super) struct Way {
     resolve: bool,
 }
 
+impl Way {
+    /// By this interface, with these MAC addresses.
+    pub(super) const fn plain(ifindex: u32, dst_mac: [u8; 6], src_mac: [u8; 6]) -> Self {
+        Self { ifindex, dst_mac, src_mac, resolve: false }
+    }
+}
+
 /// The way to a backend, for an IP packet of `len` bytes. `routed`: by its IP address, so that the kernel could find the MAC
 /// address; otherwise the MAC address is all that names the backend.
 #[inline(always)]

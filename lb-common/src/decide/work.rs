@@ -3,8 +3,10 @@
 
 use super::encap::Wrap;
 use super::reply::{Asked, Translation};
+use super::report::Report;
 use super::rewrite::Ends;
 use super::select::{Choice, Question};
+use super::tunnel::Tunnel;
 use super::way::Way;
 use crate::family::Family;
 use crate::parse::{Ip, Quote, Transport};
@@ -17,6 +19,7 @@ use crate::tables::RouteQuery;
 pub struct Work {
     pub(crate) v4: Sheet<[u8; 4]>,
     pub(crate) v6: Sheet<[u8; 16]>,
+    pub(super) tunnel: Tunnel,
 }
 
 /// The part that belongs to one family.
@@ -50,6 +53,8 @@ pub struct Sheet<A> {
     pub(super) wrap: Wrap,
     /// Largest packet that would have fitted, where one did not.
     pub(super) limit: u16,
+    pub(super) report: Report<A>,
+    pub(super) tunnel: Tunnel,
 }
 
 /// A sheet of a family.

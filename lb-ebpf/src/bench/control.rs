@@ -42,6 +42,8 @@ pub(crate) const SYNS_OF_256: usize = 9;
 pub(crate) const SENT_DATA: usize = 10;
 /// Next flow of [`KIND_IN_TURN`].
 pub(crate) const TURN: usize = 11;
+/// Added to a flow's number before its destination is noted: whoever compares has a part of the array for itself.
+pub(crate) const NOTES_AT: usize = 12;
 
 /// Data segments of flows drawn uniformly.
 pub(crate) const KIND_DRAWN: u64 = 0;

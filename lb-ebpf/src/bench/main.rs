@@ -13,7 +13,7 @@ use aya_ebpf::programs::XdpContext;
 
 use crate::control::{
     CHECK, CHECK_NOTE, Control, DATA_FLAGS, DATA_FRAMES, FLOWS, FRAMES, KIND, KIND_DRAWN, KIND_IN_TURN, KIND_MIXED,
-    KIND_SYN, MOST_FLOWS, MOVED, PORT, RANDOM, Received, SENT_DATA, SYNS, SYNS_OF_256, TARGET, TURN, VIP,
+    KIND_SYN, MOST_FLOWS, MOVED, NOTES_AT, PORT, RANDOM, Received, SENT_DATA, SYNS, SYNS_OF_256, TARGET, TURN, VIP,
 };
 use crate::frame::{Segment, destination, redirect, source, swap_macs, value, write};
 
@@ -90,7 +90,7 @@ fn weir_receive(ctx: XdpContext) -> u32 {
     if control[CHECK] != 0
         && let Some(client) = source(&ctx)
         && client & 0xff00_0000 == ESTABLISHED
-        && let Some(seen) = value(&SEEN, client & (MOST_FLOWS - 1))
+        && let Some(seen) = value(&SEEN, client.wrapping_add(low(control[NOTES_AT])) & (MOST_FLOWS - 1))
     {
         let there = destination(&ctx);
         received[DATA_FRAMES] = received[DATA_FRAMES].wrapping_add(1);

@@ -28,7 +28,7 @@ pub struct Service {
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// `nat` or `l2dsr`.
+    /// `nat`, `l2dsr`, `ipip` or `gue`.
     pub forward: &'static str,
     /// nat: with our own source addresses.
     pub snat: bool,

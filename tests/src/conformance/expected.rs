@@ -10,7 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use etherparse::checksum::Sum16BitWords;
 
 use super::layout::{Field, Layout, Level};
+use super::outer::Outer;
 use crate::packet::read;
+use crate::world::GUE_PORT;
+use crate::wrapped::unwrap;
 
 /// One field that is not what it was.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub enum Change {
     OneHop,
     /// A port is one of these; which one is not for clients to know.
     Lent(Level, Field, Range<u16>),
+    /// It is inside another packet now. Comes last.
+    Wrapped(Outer),
 }
 
 impl Change {
@@ -54,6 +59,7 @@ pub(super) fn expected(sent: &[u8], changes: &[Change], got: &[u8]) -> Result<Ve
     let mut frame = sent.to_vec();
     for change in changes {
         let (level, field, bytes) = match change {
+            Change::Wrapped(_) => continue,
             Change::Set(level, field, bytes) => (*level, *field, bytes.clone()),
             Change::OneHop => {
                 let at = layout.find(Level::Packet, Field::Ttl).context("no TTL")?.start;
@@ -89,6 +95,9 @@ pub(super) fn expected(sent: &[u8], changes: &[Change], got: &[u8]) -> Result<Ve
         let new = u16::try_from(new).context("a sum of 16 bits")?;
         frame[sum.at..sum.at + 2].copy_from_slice(&new.to_be_bytes());
     }
+    if let Some(Change::Wrapped(outer)) = changes.last() {
+        return outer.around(&frame, &layout, got);
+    }
     Ok(frame)
 }
 
@@ -103,7 +112,12 @@ fn covered(frame: &[u8], at: usize, ranges: &[Range<usize>]) -> u32 {
 
 /// Verifies every checksum of an IP frame, and of the packet that it quotes as far as that is there. etherparse's opinion.
 pub(super) fn sound(frame: &[u8]) -> Result<()> {
-    let _fields = read(frame)?;
+    let outer = read(frame)?;
+    let frame = if matches!(outer.protocol, 4 | 41) || outer.dst.port() == GUE_PORT {
+        &unwrap(frame)?.inner_frame[..]
+    } else {
+        frame
+    };
     let Some((range, is_whole)) = Layout::of(frame).quote else { return Ok(()) };
     let quote = &frame[range];
     if quote[0] >> 4 == 4 {

@@ -9,12 +9,14 @@
 pub mod layout;
 pub mod build;
 pub mod expected;
+pub mod outer;
 pub mod case;
 pub mod side;
 mod runner;
 
 mod arp;
 mod checksums;
+mod encapsulation;
 mod ethernet;
 mod fragments;
 mod hairpin;
@@ -30,6 +32,8 @@ mod nat_replies;
 mod pieces;
 mod neighbour_discovery;
 mod not_ours;
+mod prefixes;
+mod quic;
 mod services;
 mod snat;
 mod tc;
@@ -41,7 +45,7 @@ pub use runner::run;
 use case::Case;
 
 /// Every subject, as its test is called, and what makes its cases.
-pub const TABLES: [(&str, fn() -> Vec<Case>); 21] = [
+pub const TABLES: [(&str, fn() -> Vec<Case>); 24] = [
     ("ethernet", ethernet::cases),
     ("ipv4", ipv4::cases),
     ("ipv6", ipv6::cases),
@@ -58,7 +62,10 @@ pub const TABLES: [(&str, fn() -> Vec<Case>); 21] = [
     ("snat", snat::cases),
     ("hairpin", hairpin::cases),
     ("l2dsr", l2dsr::cases),
+    ("encapsulation", encapsulation::cases),
     ("services", services::cases),
+    ("prefixes", prefixes::cases),
+    ("quic", quic::cases),
     ("health_of_backends", health_of_backends::cases),
     ("malformed", malformed::cases),
     ("not_ours", not_ours::cases),

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::backend::{BACKEND_ALIVE, BACKEND_ON_LINK, BACKEND_REACHABLE};
 use lb_common::host::{HOST_LOCAL_INTERFACES, INTERFACE_LOCAL, InterfaceEntry, VIP_ASSIGNED, VipEntry};
-use lb_common::service::{FORWARD_L2DSR, SERVICE_SNAT, ServiceEntry};
-use lb_common::slot::Owner;
+use lb_common::quic::QuicConfig;
+use lb_common::service::{FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SERVICE_SNAT, ServiceEntry};
+use lb_common::slot::{Owner, Slot};
 
 use super::case::Service;
 use crate::everything::LOCAL;
-use crate::world::{World, address, service_entry};
+use crate::world::{GUE_PORT, World, address, service_entry};
 
 /// A family, and the addresses that everybody has in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub const BOTH: [Side; 2] = [Side::V4, Side::V6];
 pub const LENT_PORTS: std::ops::Range<u16> = 1_024..5_120;
 
 /// Services of a family.
-const SERVICES: u16 = 20;
+const SERVICES: u16 = 40;
 
 impl Side {
     /// Its name.
@@ -183,6 +184,70 @@ impl Side {
         self.service(14, 6, (40, 80), (42, 8_080))
     }
 
+    /// ipip, TCP, to a backend of the same family.
+    pub fn ipip(self) -> Service {
+        self.service(16, 6, (70, 80), (71, 80))
+    }
+
+    /// ipip, UDP.
+    pub fn ipip_udp(self) -> Service {
+        self.service(17, 17, (70, 53), (71, 53))
+    }
+
+    /// gue, TCP.
+    pub fn gue(self) -> Service {
+        self.service(18, 6, (72, 80), (73, GUE_PORT))
+    }
+
+    /// gue, UDP.
+    pub fn gue_udp(self) -> Service {
+        self.service(19, 17, (72, 53), (73, GUE_PORT))
+    }
+
+    /// ipip, TCP, to an IPv6 backend.
+    pub fn ipip_over_v6(self) -> Service {
+        let backend = SocketAddr::new(Self::V6.backend(75), 80);
+        Service { backend, ..self.service(20, 6, (74, 80), (75, 80)) }
+    }
+
+    /// gue, TCP, to an IPv6 backend.
+    pub fn gue_over_v6(self) -> Service {
+        let backend = SocketAddr::new(Self::V6.backend(77), GUE_PORT);
+        Service { backend, ..self.service(21, 6, (76, 80), (77, GUE_PORT)) }
+    }
+
+    /// nat, UDP, with QUIC connection IDs. The whole ring is this backend's; its server ID is its owner.
+    pub fn quic(self) -> Service {
+        self.service(22, 17, (80, 443), (81, 443))
+    }
+
+    /// The same service; only connection IDs lead to this backend, whose server ID is its owner.
+    pub fn quic_named(self) -> Service {
+        self.service(23, 17, (80, 443), (82, 443))
+    }
+
+    /// l2dsr, TCP port 80, on a prefix of 16 or 48 bits; the client asks for an address in its middle.
+    pub fn prefix(self) -> Service {
+        let vip = SocketAddr::new(self.in_prefix("198.19.77.4", "2001:db8:19:77::4"), 80);
+        Service { vip, ..self.service(24, 6, (0, 80), (84, 80)) }
+    }
+
+    /// nat with snat, TCP port 81, on the same prefix.
+    pub fn prefix_snat(self) -> Service {
+        let vip = SocketAddr::new(self.prefix().vip.ip(), 81);
+        Service { vip, ..self.service(25, 6, (0, 81), (85, 8_080)) }
+    }
+
+    /// One of two addresses, by family.
+    pub fn in_prefix(self, v4: &str, v6: &str) -> IpAddr {
+        if self.is_v6() { v6 } else { v4 }.parse().expect("an address")
+    }
+
+    /// What encapsulated packets to a backend of this family come from. No bit of it is the flow's.
+    pub fn outer_source(self) -> IpAddr {
+        self.backend(2)
+    }
+
     /// An empty pool, TCP.
     pub fn empty(self) -> Service {
         self.service(15, 6, (50, 83), (54, 8_080))
@@ -222,6 +287,20 @@ pub fn world() -> World {
             backend.flags |= BACKEND_ON_LINK;
             backend.link_prefix = if side.is_v6() { 64 } else { 24 };
         }
+        let wrapping = [
+            (side.ipip(), FORWARD_IPIP),
+            (side.ipip_udp(), FORWARD_IPIP),
+            (side.gue(), FORWARD_GUE),
+            (side.gue_udp(), FORWARD_GUE),
+            (side.ipip_over_v6(), FORWARD_IPIP),
+            (side.gue_over_v6(), FORWARD_GUE),
+        ];
+        for (s, forward) in wrapping {
+            let outer = if s.backend.is_ipv4() { Side::V4 } else { Side::V6 };
+            let entry = ServiceEntry { forward, ..entry(&s) };
+            world = enter(world, &s, entry).wrap(&[s.owner], outer.outer_source(), 0);
+        }
+        world = lookups(world, side, &entry);
         let empty = side.empty();
         world = world.pool(&empty.vip.to_string(), 6, entry(&empty), &[]);
         world.backend(side.unresolved().owner).flags &= !BACKEND_REACHABLE;
@@ -234,6 +313,31 @@ pub fn world() -> World {
     world.host.flags |= HOST_LOCAL_INTERFACES;
     world
 }
+
+/// Services that are found otherwise than by an exact key.
+fn lookups(mut world: World, side: Side, entry: &impl Fn(&Service) -> ServiceEntry) -> World {
+    let (quic, named) = (side.quic(), side.quic_named());
+    let pool = [quic, named].map(|s| (s.owner, s.backend.to_string()));
+    let pool = [(pool[0].0, pool[0].1.as_str()), (pool[1].0, pool[1].1.as_str())];
+    let ids = [quic, named].map(|s| s.owner.to_be_bytes());
+    world = world.pool(&quic.vip.to_string(), 17, entry(&quic), &pool);
+    world = world.with_quic(quic.owner, QUIC, &[(&ids[0], quic.owner), (&ids[1], named.owner)]);
+    world.turn_ring(quic.owner, |_| Slot::settled(quic.owner));
+    let len = if side.is_v6() { 48 } else { 16 };
+    let network = side.in_prefix("198.19.0.0", "2001:db8:19::");
+    for (s, forward, flags) in [(side.prefix(), FORWARD_L2DSR, 0), (side.prefix_snat(), FORWARD_NAT, SERVICE_SNAT)] {
+        let vip = SocketAddr::new(network, s.vip.port());
+        let at_network = Service { vip, ..s };
+        world = enter(world, &at_network, ServiceEntry { forward, flags, ..entry(&s) });
+        world = world.on_prefix(&vip.to_string(), 6, len);
+    }
+    world = world.lend(&[side.prefix_snat().owner], side.lent());
+    let _new = world.locals.insert(address(side.in_prefix("198.19.0.250", "2001:db8:19::250")));
+    world
+}
+
+/// Rotation 0, server IDs of two octets, nonces of five: connection IDs of eight.
+pub const QUIC: QuicConfig = QuicConfig::new(0, 2, 5, 0);
 
 fn enter(world: World, s: &Service, entry: ServiceEntry) -> World {
     let backend = s.backend.to_string();

@@ -1,7 +1,8 @@
 //! What is measured: the list of cases, and which of them were asked for. Pure.
 
 use lb_common::service::{
-    FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN, TRACKING_FULL, TRACKING_MINIMAL,
+    FORWARD_GUE, FORWARD_IPIP, FORWARD_L2DSR, FORWARD_NAT, SELECT_LEAST_CONN, SELECT_MAGLEV, SELECT_ROUND_ROBIN,
+    TRACKING_FULL, TRACKING_MINIMAL,
 };
 
 use super::generator::Traffic;
@@ -13,6 +14,10 @@ pub enum Forward {
     Nat,
     /// `l2dsr`.
     L2dsr,
+    /// `ipip`, IPv4 in IPv4.
+    Ipip,
+    /// `gue`, in IPv4.
+    Gue,
 }
 
 /// `select` of a service.
@@ -68,8 +73,8 @@ pub enum Kind {
 pub struct Case {
     /// `forward/select/tracking/flows/kind`.
     pub name: String,
-    /// Whose packets.
-    pub service: Service,
+    /// Whose packets; `None`: the peer's.
+    pub service: Option<Service>,
     /// Established flows.
     pub flows: u32,
     /// What happens.
@@ -85,13 +90,15 @@ const FLOWS: [u32; 4] = [1, 10_000, 100_000, MOST_FLOWS];
 const FLOODED_FLOWS: u32 = 100_000;
 
 impl Forward {
-    const ALL: [Self; 2] = [Self::Nat, Self::L2dsr];
+    const ALL: [Self; 3] = [Self::Ipip, Self::Nat, Self::L2dsr];
 
     /// As configured.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nat => "nat",
             Self::L2dsr => "l2dsr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
         }
     }
 
@@ -100,6 +107,8 @@ impl Forward {
         match self {
             Self::Nat => FORWARD_NAT,
             Self::L2dsr => FORWARD_L2DSR,
+            Self::Ipip => FORWARD_IPIP,
+            Self::Gue => FORWARD_GUE,
         }
     }
 }
@@ -159,7 +168,11 @@ impl Case {
     fn new(service: Service, flows: u32, kind: Kind) -> Self {
         let Service { forward, select, tracking } = service;
         let name = [forward.name(), select.name(), tracking.name(), &flows_name(flows), kind.name()].join("/");
-        Self { name, service, flows, kind }
+        Self { name, service: Some(service), flows, kind }
+    }
+
+    fn of_peer(flows: u32, kind: Kind) -> Self {
+        Self { name: ["peer", &flows_name(flows), kind.name()].join("/"), service: None, flows, kind }
     }
 
     /// What is sent to measure it; `None`: nothing.
@@ -175,17 +188,26 @@ impl Case {
 
     /// The service's `forward`.
     pub const fn forward(&self) -> &'static str {
-        self.service.forward.name()
+        match self.service {
+            Some(service) => service.forward.name(),
+            None => "ipip",
+        }
     }
 
     /// The service's `select`.
     pub const fn select(&self) -> &'static str {
-        self.service.select.name()
+        match self.service {
+            Some(service) => service.select.name(),
+            None => "maglev",
+        }
     }
 
     /// The service's `tracking`.
     pub const fn tracking(&self) -> &'static str {
-        self.service.tracking.name()
+        match self.service {
+            Some(service) => service.tracking.name(),
+            None => "lru",
+        }
     }
 
     /// Share of the ring.
@@ -214,9 +236,13 @@ pub fn flows_name(flows: u32) -> String {
     }
 }
 
-/// Every case, in the order in which they are shown.
-pub fn all() -> Vec<Case> {
+/// Every case, in the order in which they are shown. The peer's are there where there is a peer.
+pub fn all(has_peer: bool) -> Vec<Case> {
     let mut cases = Vec::new();
+    if has_peer {
+        cases.extend(FLOWS.iter().map(|flows| Case::of_peer(*flows, Kind::Data)));
+        cases.push(Case::of_peer(MOST_FLOWS, Kind::Syn));
+    }
     for forward in Forward::ALL {
         let service = |select, tracking| Service { forward, select, tracking };
         let ring = [service(Select::Maglev, Tracking::Full), service(Select::Maglev, Tracking::Minimal)];
@@ -230,9 +256,11 @@ pub fn all() -> Vec<Case> {
         add(&table, &FLOWS, Kind::Data);
         add(&ring[..1], &[1, MOST_FLOWS], Kind::Push);
         add(&ring, &FLOWS, Kind::Transition);
-        add(&ring[..1], &[MOST_FLOWS], Kind::Syn);
-        add(&table[..1], &[MOST_FLOWS], Kind::Syn);
+        add(&ring, &[MOST_FLOWS], Kind::Syn);
+        add(&table, &[MOST_FLOWS], Kind::Syn);
     }
+    let gue = Service { forward: Forward::Gue, select: Select::Maglev, tracking: Tracking::Full };
+    cases.extend([1, MOST_FLOWS].map(|flows| Case::new(gue, flows, Kind::Data)));
     for select in [Select::Maglev, Select::LeastConn] {
         let service = Service { forward: Forward::Nat, select, tracking: Tracking::Full };
         cases.push(Case::new(service, FLOODED_FLOWS, Kind::Flood));
@@ -273,15 +301,16 @@ mod tests {
 
     fn chosen(wanted: &[&str]) -> Vec<String> {
         let wanted: Vec<String> = wanted.iter().map(|word| (*word).to_owned()).collect();
-        choose(all(), &wanted).unwrap().into_iter().map(|case| case.name).collect()
+        choose(all(false), &wanted).unwrap().into_iter().map(|case| case.name).collect()
     }
 
     #[test]
     fn every_case_has_a_name_of_its_own() {
-        let cases = all();
+        let cases = all(true);
         let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len());
-        assert_eq!(choose(all(), &[]).unwrap(), cases);
+        assert_eq!(choose(all(true), &[]).unwrap(), cases);
+        assert_eq!(all(false).len() + 5, cases.len());
     }
 
     #[test]
@@ -292,8 +321,8 @@ mod tests {
 
     #[test]
     fn a_word_that_is_in_no_name_is_refused_with_the_names_that_there_are() {
-        let error = choose(all(), &["nat".to_owned(), "gre".to_owned()]).unwrap_err();
-        assert!(error.starts_with("no case is called gre; there are:\n  nat/maglev/full/1/data\n"), "{error}");
+        let error = choose(all(false), &["nat".to_owned(), "gre".to_owned()]).unwrap_err();
+        assert!(error.starts_with("no case is called gre; there are:\n  ipip/maglev/full/1/data\n"), "{error}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use lb_common::endpoint::{Address, EndpointV4};
 use lb_common::host::{HOST_REPLIES, HOST_SNAT, InterfaceEntry, VipEntry};
 use lb_common::maps;
 use lb_common::reply::{REPLY_COUNTS_LOAD, REPLY_TRACKED, ReplyEntry};
-use lb_common::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry, TRACKING_FULL};
+use lb_common::service::{FORWARD_IPIP, FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry, TRACKING_FULL};
 use lb_common::slot::{Owner, Slot};
 use lb_common::stats::OwnerCounters;
 use nix::mount::{MntFlags, umount2};
@@ -126,6 +126,13 @@ impl<'a> Device<'a> {
             port: VIP_PORT.to_be_bytes(),
             weight: 100,
             mtu: 1_500,
+            // ipip and gue: 16 bits of the flow in the outer source.
+            source_bits: if self.entry.forward >= FORWARD_IPIP { 16 } else { 0 },
+            snat_addr: if self.entry.forward >= FORWARD_IPIP {
+                Address::v4([172, 16, 0, 0])
+            } else {
+                Address::default()
+            },
             ..BackendEntry::default()
         }
     }
@@ -224,8 +231,15 @@ pub fn remove_leftovers() {
 
 const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 
-/// In the range for benchmarks (RFC 2544).
-fn backend_address(owner: Owner) -> std::net::Ipv4Addr {
+/// The ring of all backends.
+pub fn canonical_ring() -> Vec<Owner> {
+    let member =
+        |owner| Member { key: maglev::identity(&(backend_address(owner), VIP_PORT).into()), owner, weight: 100 };
+    maglev::build(&(1..=BACKENDS).map(member).collect::<Vec<_>>())
+}
+
+/// Where a backend is: in the range for benchmarks (RFC 2544).
+pub fn backend_address(owner: Owner) -> std::net::Ipv4Addr {
     let [high, low] = owner.to_be_bytes();
     [198, 18, high, low].into()
 }

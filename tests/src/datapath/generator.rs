@@ -8,11 +8,12 @@ use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunAttrs, TestRunOpt
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
 use lb_agent::object::BENCH;
+use nix::time::{ClockId, clock_gettime};
 
 use super::control::{
     CHECK, CHECK_COMPARE, CHECK_NOTE, CONTROL_MAP, Control, DATA_FLAGS, FLOOR, FLOWS, FRAME_LEN, GENERATE, KIND,
-    KIND_DRAWN, KIND_IN_TURN, KIND_MIXED, KIND_SYN, PORT, RANDOM, RECEIVE, RECEIVED_MAP, Received, SENT_DATA, SYNS,
-    SYNS_OF_256, TARGET, TURN, VIP,
+    KIND_DRAWN, KIND_IN_TURN, KIND_MIXED, KIND_SYN, NOTES_AT, PORT, RANDOM, RECEIVE, RECEIVED_MAP, Received, SENT_DATA,
+    SYNS, SYNS_OF_256, TARGET, TURN, VIP,
 };
 use super::wire::{Pair, Wires};
 
@@ -27,6 +28,9 @@ pub const VIP_ADDRESS: [u8; 4] = [203, 0, 113, 10];
 
 /// Its port.
 pub const VIP_PORT: u16 = 8_000;
+
+/// Flows whose destinations one part of the receiver's notes holds.
+pub const NOTED_FLOWS: u32 = 1 << 17;
 
 /// Every other packet of a flood, on average.
 const SYNS_OF_256_IN_FLOOD: u64 = 128;
@@ -57,10 +61,10 @@ pub enum Traffic {
 pub enum Check {
     /// Nothing: it only counts.
     Off,
-    /// Notes them.
-    Note,
-    /// Compares them with those that it has noted.
-    Compare,
+    /// Notes them, in this part of its notes.
+    Note(u8),
+    /// Compares them with those that it has noted there.
+    Compare(u8),
 }
 
 /// The programs, loaded.
@@ -79,6 +83,8 @@ pub struct Sent {
     pub syns: u64,
     /// How long it took.
     pub took: Duration,
+    /// For how long of it this thread had a CPU, the kernel's work for its frames included: on a busy machine less.
+    pub cpu: Duration,
 }
 
 impl Generator {
@@ -126,24 +132,24 @@ impl Generator {
     /// Sends `frames`, rounded up to whole batches.
     pub fn send(&mut self, traffic: Traffic, check: Check, near: u32, frames: u32) -> Result<Sent> {
         self.prepare(traffic, check, near)?;
-        let began = Instant::now();
+        let began = Start::now()?;
         let mut left = frames.div_ceil(BATCH) * BATCH;
         while left > 0 {
             let now = left.min(SLICE);
             self.slice(now)?;
             left -= now;
         }
-        self.sent(began.elapsed())
+        self.sent(&began)
     }
 
     /// Sends for so long.
     pub fn send_for(&mut self, traffic: Traffic, check: Check, near: u32, time: Duration) -> Result<Sent> {
         self.prepare(traffic, check, near)?;
-        let began = Instant::now();
-        while began.elapsed() < time {
+        let began = Start::now()?;
+        while began.wall.elapsed() < time {
             self.slice(SLICE)?;
         }
-        self.sent(began.elapsed())
+        self.sent(&began)
     }
 
     fn prepare(&mut self, traffic: Traffic, check: Check, near: u32) -> Result<()> {
@@ -161,11 +167,13 @@ impl Generator {
         self.control[DATA_FLAGS] = flags;
         self.control[SYNS_OF_256] = SYNS_OF_256_IN_FLOOD;
         self.control[TURN] = 0;
-        self.control[CHECK] = match check {
-            Check::Off => 0,
-            Check::Note => CHECK_NOTE,
-            Check::Compare => CHECK_COMPARE,
+        let (what, part) = match check {
+            Check::Off => (0, 0),
+            Check::Note(part) => (CHECK_NOTE, part),
+            Check::Compare(part) => (CHECK_COMPARE, part),
         };
+        self.control[CHECK] = what;
+        self.control[NOTES_AT] = u64::from(part) * u64::from(NOTED_FLOWS);
         let control = self.control;
         Ok(self.control_map()?.set(0, control, 0)?)
     }
@@ -184,16 +192,34 @@ impl Generator {
         }
     }
 
-    fn sent(&mut self, took: Duration) -> Result<Sent> {
+    fn sent(&mut self, began: &Start) -> Result<Sent> {
+        let (took, cpu) = (began.wall.elapsed(), cpu_time()?.saturating_sub(began.cpu));
         let before = self.control;
         self.control = self.control_map()?.get(&0, 0)?;
         let more = |word: usize| self.control[word].wrapping_sub(before[word]);
-        Ok(Sent { data: more(SENT_DATA), syns: more(SYNS), took })
+        Ok(Sent { data: more(SENT_DATA), syns: more(SYNS), took, cpu })
     }
 
     fn control_map(&mut self) -> Result<Array<&mut MapData, Control>> {
         Ok(Array::try_from(self.ebpf.map_mut(CONTROL_MAP).context("no map of orders")?)?)
     }
+}
+
+/// When sending began, by both clocks.
+struct Start {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Start {
+    fn now() -> Result<Self> {
+        Ok(Self { wall: Instant::now(), cpu: cpu_time()? })
+    }
+}
+
+/// Time that this thread has had a CPU.
+pub fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

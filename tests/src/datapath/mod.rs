@@ -2,12 +2,13 @@
 //!
 //! Live frames (BPF_PROG_TEST_RUN) go through a veth pair into native XDP and back, in namespaces of their own. Reading order:
 //! [`case`] (what is measured), [`wire`] (the ground), [`generator`] (what sends and receives), [`device`] (Weir under test),
-//! [`measure`] (rounds), [`report`] (how it is told).
+//! [`peer`] (somebody else's, beside it), [`measure`] (rounds), [`report`] (how it is told).
 
 pub mod case;
 pub mod wire;
 pub mod generator;
 pub mod device;
+pub mod peer;
 pub mod measure;
 pub mod report;
 
@@ -17,6 +18,7 @@ mod control;
 
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,6 +53,9 @@ pub struct Options {
     /// What is written to stdout
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Measure this peer's object beside ours: the ELF that Katran builds from `balancer.bpf.c`
+    #[arg(long, value_name = "OBJECT")]
+    peer: Option<PathBuf>,
     /// Name the cases and measure nothing
     #[arg(long)]
     list: bool,
@@ -66,7 +71,7 @@ enum Output {
 
 /// Measures and prints. Exit codes: 0 done, 1 something failed, 2 asked for wrongly, 130 interrupted.
 pub fn run(options: &Options) -> ExitCode {
-    let cases = match case::choose(case::all(), &options.case) {
+    let cases = match case::choose(case::all(options.peer.is_some()), &options.case) {
         Ok(cases) => cases,
         Err(e) => return refuse(&e),
     };
@@ -96,9 +101,10 @@ pub fn run(options: &Options) -> ExitCode {
 fn measured(options: &Options, cases: &[case::Case]) -> Result<String> {
     let interrupt = Interrupt::listen()?;
     device::remove_leftovers();
-    let plan = Plan { time: options.seconds, rounds: options.rounds, capacity: case::MOST_FLOWS };
+    let plan =
+        Plan { time: options.seconds, rounds: options.rounds, capacity: case::MOST_FLOWS, peer: options.peer.clone() };
     // Harness code panics where the machine does not do what it needs; what it built is taken down all the same.
-    let rows = catch_unwind(AssertUnwindSafe(|| measure::run(cases, plan, &|| interrupt.has_come())))
+    let rows = catch_unwind(AssertUnwindSafe(|| measure::run(cases, &plan, &|| interrupt.has_come())))
         .map_err(|_| anyhow!("the benchmark's ground could not be laid (said above)"))??;
     Ok(match options.output {
         Output::Table => report::table(&rows),

@@ -6,6 +6,15 @@ use serde::Serialize;
 
 use super::case::Case;
 
+/// Frames that came back, millions a second.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rate {
+    /// By the clock on the wall.
+    pub mpps: f64,
+    /// By the time that the sending CPU had for it: the same where nobody else wants that CPU.
+    pub per_cpu: f64,
+}
+
 /// What one round found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
@@ -13,10 +22,10 @@ pub struct Round {
     pub ns: f64,
     /// Cost of the floor beside it, ns.
     pub floor_ns: f64,
-    /// Packets that came back, millions a second.
-    pub mpps: f64,
+    /// What came back.
+    pub rate: Rate,
     /// The same of the floor.
-    pub floor_mpps: f64,
+    pub floor: Rate,
 }
 
 /// The program that a case ran.
@@ -62,8 +71,8 @@ pub struct Flood {
     pub active_before: u64,
     /// After it.
     pub active_after: u64,
-    /// The rate of a round's ordinary packets in place of the flood's, millions a second.
-    pub ordinary_mpps: Vec<f64>,
+    /// The rate of ordinary packets alone, one a round.
+    pub ordinary: Vec<Rate>,
 }
 
 /// Sweeps over a table full of live flows.
@@ -113,6 +122,8 @@ struct Line<'a> {
     ratio_to_floor: Option<f64>,
     mpps: Option<f64>,
     floor_mpps: Option<f64>,
+    mpps_per_cpu: Option<f64>,
+    floor_mpps_per_cpu: Option<f64>,
     rounds: usize,
     program: Program,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,8 +159,10 @@ impl Row {
             net_ns: median(net).map(rounded),
             net_ns_range: nets().reduce(f64::min).zip(nets().reduce(f64::max)).map(|(a, b)| [rounded(a), rounded(b)]),
             ratio_to_floor: ns.zip(floor_ns).map(|(ns, floor)| rounded(ns / floor)),
-            mpps: median(|r| r.mpps).map(rounded),
-            floor_mpps: median(|r| r.floor_mpps).map(rounded),
+            mpps: median(|r| r.rate.mpps).map(rounded),
+            floor_mpps: median(|r| r.floor.mpps).map(rounded),
+            mpps_per_cpu: median(|r| r.rate.per_cpu).map(rounded),
+            floor_mpps_per_cpu: median(|r| r.floor.per_cpu).map(rounded),
             rounds: self.rounds.len(),
             program: self.program,
             syn: &self.syn,
@@ -172,8 +185,8 @@ pub fn json(rows: &[Row]) -> serde_json::Result<String> {
 pub fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.case.name.len()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{:width$} {:>8} {:>8} {:>8} {:>15} {:>7} {:>7} {:>7}\n",
-        "case", "ns", "floor", "net ns", "(lowest-highest)", "/floor", "Mpps", "floor"
+        "{:width$} {:>8} {:>8} {:>8} {:>16} {:>7} {:>7} {:>7} {:>7} {:>7}\n",
+        "case", "ns", "floor", "net ns", "(lowest-highest)", "/floor", "Mpps", "floor", "per CPU", "floor"
     );
     for row in rows.iter().filter(|row| !row.rounds.is_empty()) {
         let line = row.line();
@@ -181,7 +194,7 @@ pub fn table(rows: &[Row]) -> String {
         let range = line.net_ns_range.map_or_else(String::new, |[low, high]| format!("({low:.1}-{high:.1})"));
         let _infallible = writeln!(
             text,
-            "{:width$} {:>8} {:>8} {:>8} {range:>15} {:>7} {:>7} {:>7}",
+            "{:width$} {:>8} {:>8} {:>8} {range:>16} {:>7} {:>7} {:>7} {:>7} {:>7}",
             line.case,
             shown(line.ns, 1),
             shown(line.floor_ns, 1),
@@ -189,18 +202,28 @@ pub fn table(rows: &[Row]) -> String {
             shown(line.ratio_to_floor, 2),
             shown(line.mpps, 2),
             shown(line.floor_mpps, 2),
+            shown(line.mpps_per_cpu, 2),
+            shown(line.floor_mpps_per_cpu, 2),
         );
     }
     for sentence in rows.iter().flat_map(sentences) {
         text.push('\n');
         text.push_str(&sentence);
     }
-    if let Some(Program { instructions, jited_bytes, verified }) = rows.first().map(|row| row.program) {
-        let _infallible = write!(
-            text,
-            "\nprogram: {instructions} instructions, {jited_bytes} bytes of machine code; the verifier went through {verified}\n"
-        );
+    let mut told: Vec<(bool, Program)> = Vec::new();
+    for row in rows {
+        let (is_peer, program) = (row.case.service.is_none(), row.program);
+        if !told.iter().any(|(known, _)| *known == is_peer) {
+            told.push((is_peer, program));
+            let Program { instructions, jited_bytes, verified } = program;
+            let _infallible = write!(
+                text,
+                "\n{}: {instructions} instructions, {jited_bytes} bytes of machine code; the verifier went through {verified}",
+                if is_peer { "the peer's program" } else { "our program" }
+            );
+        }
     }
+    text.push('\n');
     text
 }
 
@@ -209,21 +232,21 @@ fn sentences(row: &Row) -> Vec<String> {
     let mut sentences = Vec::new();
     if let Some(syn) = &row.syn {
         let Syns { sent, opened, refused, evicted, capacity, table_bytes } = syn;
-        let rate = median(row.rounds.iter().map(|r| r.mpps)).unwrap_or_default();
+        let rate = median(row.rounds.iter().map(|r| r.rate.per_cpu)).unwrap_or_default();
         sentences.push(format!(
-            "{name}: {sent} SYNs opened {opened} flows, {refused} refused, {evicted} evicted, {rate:.2} million a second; the table is \
+            "{name}: {sent} SYNs opened {opened} flows, {refused} refused, {evicted} evicted, {rate:.2} million a CPU's second; the table is \
              made for {capacity} flows and takes {:.1} MiB",
             as_f64(*table_bytes) / f64::from(1 << 20)
         ));
     }
     if let Some(flood) = &row.flood {
-        let Flood { syns, established_packets, moved, lost, active_before, active_after, ordinary_mpps } = flood;
-        let flooded = median(row.rounds.iter().map(|r| r.mpps)).unwrap_or_default();
-        let ordinary = median(ordinary_mpps.iter().copied()).unwrap_or_default();
+        let Flood { syns, established_packets, moved, lost, active_before, active_after, ordinary } = flood;
+        let flooded = median(row.rounds.iter().map(|r| r.rate.per_cpu)).unwrap_or_default();
+        let ordinary = median(ordinary.iter().map(|r| r.per_cpu)).unwrap_or_default();
         sentences.push(format!(
             "{name}: among {syns} SYNs {established_packets} packets of established flows came back, {moved} moved, {lost} lost; active \
              flows {active_before} before and {active_after} after; throughput {:.0} % of ordinary packets' ({flooded:.2} of {ordinary:.2} \
-             Mpps)",
+             million a CPU's second)",
             100.0 * flooded / ordinary
         ));
     }
@@ -260,12 +283,10 @@ mod tests {
     use super::*;
 
     fn row(name: &str, rounds: &[(f64, f64)]) -> Row {
-        let case = case::choose(case::all(), &[name.to_owned()]).unwrap().remove(0);
+        let case = case::choose(case::all(true), &[name.to_owned()]).unwrap().remove(0);
         let mut row = Row::new(case, Program { instructions: 9, jited_bytes: 50, verified: 70 });
-        row.rounds = rounds
-            .iter()
-            .map(|(ns, floor_ns)| Round { ns: *ns, floor_ns: *floor_ns, mpps: 1.5, floor_mpps: 2.0 })
-            .collect();
+        row.rounds =
+            rounds.iter().map(|(ns, floor_ns)| Round { ns: *ns, floor_ns: *floor_ns, ..Round::default() }).collect();
         row
     }
 

@@ -21,9 +21,7 @@ use super::frozen::Frozen;
 use super::maps::{BpfDataPlane, Failure, address, failed};
 use super::observe::{backend, now};
 use crate::edge::dataplane::DataPlaneError;
-use crate::pure::desired::address as address_of;
 use crate::pure::flows::state_name;
-use crate::pure::prefix::longest;
 use crate::pure::snapshot::{Explanation, FlowEntryStatus, FlowQuery};
 use crate::pure::tables::{Endpoint, Tables as Written};
 
@@ -68,10 +66,10 @@ fn service_of(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, boo
 
 /// The same by the longest prefix VIP that holds the address.
 fn service_of_prefix(written: &Written, query: &FlowQuery) -> Option<(ServiceEntry, bool)> {
-    if written.locals.contains(&address_of(query.vip.ip())) {
+    if written.locals.iter().any(|local| address(local) == query.vip.ip()) {
         return None;
     }
-    let prefix = longest(&written.prefixes, query.vip.ip())?;
+    let prefix = written.longest_prefix(query.vip.ip())?;
     let get = |port: u16| {
         let (port, protocol) = (port.to_be_bytes(), query.protocol.number());
         written.services.get(&match prefix {

@@ -1,20 +1,23 @@
 //! Reads the flow table for those who want to see it, as mapped memory and beside everybody else.
 
-use std::collections::HashMap as StdMap;
+use std::collections::{BTreeSet, HashMap as StdMap};
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya::Pod;
 use aya::maps::{HashMap, MapData};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::TICK_NS;
+use lb_common::endpoint::{EndpointV4, EndpointV6};
 use lb_common::flow::FlowEntry;
 use lb_common::hash::{flow_v4, flow_v6, to_vip_v4, to_vip_v6};
-use lb_common::host::{HOST_PREFIX_VIPS, HOST_SNAT, Host};
+use lb_common::host::{HOST_SNAT, Host};
 use lb_common::limits::{MAX_OWNERS, MAX_SNAT_FLOWS};
 use lb_common::maps;
 use lb_common::reply::{SnatForwardEntry, SnatForwardKey};
+use lb_common::service::{SERVICE_PREFIX, ServiceEntry};
 use lb_common::slot::{Owner, slot_of};
 
 use super::error::LoadError;
@@ -35,6 +38,8 @@ pub struct FlowReader {
     backends: Mapped<AtomicU64>,
     flows: Mapped<AtomicU64>,
     snat: HashMap<MapData, SnatForwardKey, SnatForwardEntry>,
+    services_v4: HashMap<MapData, EndpointV4, ServiceEntry>,
+    services_v6: HashMap<MapData, EndpointV6, ServiceEntry>,
 }
 
 impl fmt::Debug for FlowReader {
@@ -53,6 +58,8 @@ impl FlowReader {
             backends: mapped(pins, maps::BACKENDS)?,
             flows: mapped(pins, maps::FLOWS)?,
             snat: hash(pins, maps::SNAT_FORWARD)?,
+            services_v4: hash(pins, maps::SERVICES_V4)?,
+            services_v6: hash(pins, maps::SERVICES_V6)?,
         })
     }
 
@@ -62,30 +69,32 @@ impl FlowReader {
         if host.flags & HOST_SNAT == 0 {
             return Ok(tuples);
         }
+        let services = read(&self.services_v4, maps::SERVICES_V4)?.into_iter();
+        let services = services.chain(read(&self.services_v6, maps::SERVICES_V6)?);
+        let prefixes: BTreeSet<_> = services.filter(|s| s.flags & SERVICE_PREFIX != 0).map(|s| s.id).collect();
         // Twice its size: a walk begins anew when the key that it stands on is removed under it.
         for item in self.snat.iter().take(2 * MAX_SNAT_FLOWS) {
             let (key, lent) = item.map_err(|e| failed(maps::SNAT_FORWARD, io_error(&e)))?;
             let Some(backend) = backends.get(usize::from(key.owner)) else { continue };
             let (by_source, ports) = (backend.slot_by_source(), (key.client_port, key.vip_port));
             let client = Ipv6Addr::from(key.client.0);
+            let in_prefix = prefixes.contains(&key.service);
             let flow = match client.to_ipv4_mapped() {
-                Some(v4) => flow_v4(&host.seed, v4.octets(), ports.0, ports.1, key.service, by_source),
-                None => flow_v6(&host.seed, &key.client.0, ports.0, ports.1, key.service, by_source),
+                Some(v4) => {
+                    let flow = flow_v4(&host.seed, v4.octets(), ports.0, ports.1, key.service, by_source);
+                    if in_prefix { to_vip_v4(&host.seed, flow, key.vip.as_v4(), by_source) } else { flow }
+                }
+                None => {
+                    let flow = flow_v6(&host.seed, &key.client.0, ports.0, ports.1, key.service, by_source);
+                    if in_prefix { to_vip_v6(&host.seed, flow, &key.vip.0, by_source) } else { flow }
+                }
             };
             let known = KnownTuple {
                 client: SocketAddr::new(client.to_canonical(), u16::from_be_bytes(key.client_port)),
-                vip_port: u16::from_be_bytes(key.vip_port),
+                vip: SocketAddr::new(address(&key.vip), u16::from_be_bytes(key.vip_port)),
                 source: SocketAddr::new(address(&backend.snat_addr), u16::from_be_bytes(lent.port)),
             };
             let _same_tag = tuples.insert((key.owner, flow.tag), known);
-            // A service on a prefix hashes the VIP too; which services do is not worth reading here, the other tag names nobody.
-            if host.flags & HOST_PREFIX_VIPS != 0 {
-                let flow = match client.to_ipv4_mapped() {
-                    Some(_) => to_vip_v4(&host.seed, flow, key.vip.as_v4(), by_source),
-                    None => to_vip_v6(&host.seed, flow, &key.vip.0, by_source),
-                };
-                let _same_tag = tuples.insert((key.owner, flow.tag), known);
-            }
         }
         Ok(tuples)
     }
@@ -123,4 +132,9 @@ impl FlowTable for FlowReader {
         }
         Ok(())
     }
+}
+
+fn read<K: Pod>(map: &HashMap<MapData, K, ServiceEntry>, name: &'static str) -> Result<Vec<ServiceEntry>, Failure> {
+    let entries = map.iter().map(|item| item.map(|(_, service)| service));
+    entries.collect::<Result<_, _>>().map_err(|e| failed(name, io_error(&e)))
 }

@@ -24,7 +24,6 @@ use super::maps::{hash, mapped};
 use super::mmap::Mapped;
 use super::pin::Pins;
 use super::rings::Slots;
-use crate::pure::prefix::longest;
 use crate::pure::tables::{Endpoint, ServiceId, Tables as Written};
 
 /// What packets keep, opened once.
@@ -101,14 +100,14 @@ impl<'a> Tables for Frozen<'a> {
     }
 
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        match longest(&self.written.prefixes, IpAddr::from(*addr))? {
+        match self.written.longest_prefix(IpAddr::from(*addr))? {
             Endpoint::V4(key) => Some(key),
             Endpoint::V6(_) => None,
         }
     }
 
     fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {
-        match longest(&self.written.prefixes, IpAddr::from(*addr))? {
+        match self.written.longest_prefix(IpAddr::from(*addr))? {
             Endpoint::V6(key) => Some(key),
             Endpoint::V4(_) => None,
         }

@@ -13,6 +13,7 @@ use super::mmap::Mapped;
 const WORDS: usize = size_of::<Host>() / size_of::<u32>();
 const ABI_VERSION: usize = core::mem::offset_of!(Host, abi_version) / size_of::<u32>();
 const FLAGS: usize = core::mem::offset_of!(Host, flags) / size_of::<u32>();
+const GENERATION: usize = core::mem::offset_of!(Host, generation) / size_of::<u32>();
 const EPOCH_SHIFT: usize = core::mem::offset_of!(Host, epoch_shift) / size_of::<u32>();
 
 /// `HOST[0]`, mapped.
@@ -52,6 +53,14 @@ impl HostRecord {
         }
         if let Some(word) = self.words.get(ABI_VERSION) {
             word.store(host.abi_version, Ordering::Release);
+        }
+    }
+
+    /// Services have changed: what CPUs remember of them is void.
+    pub(super) fn services_changed(&self) {
+        if let Some(word) = self.words.get(GENERATION) {
+            let next = word.load(Ordering::Relaxed).wrapping_add(1).max(1);
+            word.store(next, Ordering::Release);
         }
     }
 

@@ -84,14 +84,18 @@ impl BpfDataPlane {
         match key {
             Endpoint::V4(key) => insert(&mut self.services_v4, maps::SERVICES_V4, MAX_SERVICES, key, entry),
             Endpoint::V6(key) => insert(&mut self.services_v6, maps::SERVICES_V6, MAX_SERVICES, key, entry),
-        }
+        }?;
+        self.host.services_changed();
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &Endpoint) -> Result<(), Failure> {
         match key {
             Endpoint::V4(key) => delete(&mut self.services_v4, maps::SERVICES_V4, key),
             Endpoint::V6(key) => delete(&mut self.services_v6, maps::SERVICES_V6, key),
-        }
+        }?;
+        self.host.services_changed();
+        Ok(())
     }
 
     fn set_reply(&mut self, key: &Endpoint, entry: &ReplyEntry) -> Result<(), Failure> {
@@ -209,13 +213,13 @@ impl DataPlane for BpfDataPlane {
             Op::RemoveRing(service) => self.remove_ring(*service),
             Op::SetService(key, entry) => self.set_service(key, entry),
             Op::RemoveService(key) => self.remove_service(key),
+            Op::SetTap(number, tap) => self.set_tap(*number, tap),
+            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
             Op::SetPrefix(prefix) => self.lookup.set_prefix(prefix),
             Op::RemovePrefix(prefix) => self.lookup.remove_prefix(prefix),
             Op::SetQuic(service, config) => self.lookup.set_quic(*service, *config),
             Op::SetQuicServer(key, owner) => self.lookup.set_quic_server(key, *owner),
             Op::RemoveQuicServer(key) => self.lookup.remove_quic_server(key),
-            Op::SetTap(number, tap) => self.set_tap(*number, tap),
-            Op::ClearTap(number) => self.set_tap(*number, &Tap::default()),
         };
         done.map_err(|failure| failure.told(describe(op)))
     }
@@ -268,13 +272,13 @@ fn describe(op: &Op) -> String {
         Op::RemoveRing(s) => format!("remove the ring of service {s}"),
         Op::SetService(e, s) => format!("enter service {} ({})", s.id, endpoint(e)),
         Op::RemoveService(e) => format!("remove service {}", endpoint(e)),
+        Op::SetTap(n, _) => format!("open tap {n}"),
+        Op::ClearTap(n) => format!("close tap {n}"),
         Op::SetPrefix(e) => format!("enter prefix of {}", endpoint(e)),
         Op::RemovePrefix(e) => format!("remove prefix of {}", endpoint(e)),
         Op::SetQuic(s, _) => format!("write how connection IDs of service {s} are read"),
         Op::SetQuicServer(k, o) => format!("enter a server ID of service {} (owner {o})", k.service),
         Op::RemoveQuicServer(k) => format!("remove a server ID of service {}", k.service),
-        Op::SetTap(n, _) => format!("open tap {n}"),
-        Op::ClearTap(n) => format!("close tap {n}"),
     }
 }
 

@@ -33,11 +33,13 @@ mod explain;
 mod explain_packet;
 mod frozen;
 mod announce;
+mod decap;
 mod mmap;
 
 pub use announce::announce;
 pub use attach::{Links, TcWay};
 pub use bpffs::Hold;
+pub use decap::{DecapRequest, Decapsulation};
 pub use error::LoadError;
 pub use flows::FlowReader;
 pub use load::{Build, Loaded, can_capture, open};

@@ -197,7 +197,7 @@ impl Pins {
                 return Err(LoadError::Map { path: self.map(shape.name), what });
             }
         }
-        if sizes.buckets.is_power_of_two() && sizes.epoch_words.is_power_of_two() {
+        if sizes.buckets.is_power_of_two() {
             Ok(sizes)
         } else {
             Err(LoadError::Map { path: self.map(maps::FLOWS), what: "is no power of two in size".to_owned() })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::Finding;
 use super::facts::Facts;
 use crate::pure::model::{Forward, ServiceSpec};
+use crate::pure::prefix;
 
 /// Whether what is not ours to rewrite can pass through this host.
 pub(super) fn forwarding(facts: &Facts, services: &[ServiceSpec]) -> Vec<Finding> {
@@ -32,13 +33,35 @@ pub(super) fn forwarding(facts: &Facts, services: &[ServiceSpec]) -> Vec<Finding
 /// Whether a VIP is free for us to answer for.
 pub(super) fn vip(facts: &Facts, service: &ServiceSpec) -> Finding {
     let vip = service.key.vip;
-    let subject = format!("VIP {vip}");
+    let subject = format!("VIP {}", service.key.vip_text());
+    if let Some(len) = service.key.prefix {
+        return prefix(facts, (vip, len), subject);
+    }
     match facts.addresses.iter().find(|(address, ..)| *address == vip) {
         None => Finding::ok(subject, "held by no interface of this host, as it should be"),
         Some((_, prefix, interface)) => Finding::warn(
             subject,
             format!("is an address of {interface}: what no service takes reaches this host itself"),
             format!("ip addr del {vip}/{prefix} dev {interface} unless that is meant; Weir answers ARP and ND for it"),
+        ),
+    }
+}
+
+/// Whether a prefix leaves this host's own links alone: what it holds of a link's network, neighbours included, is answered for by us.
+fn prefix(facts: &Facts, vip: (IpAddr, u8), subject: String) -> Finding {
+    match facts.addresses.iter().find(|(address, ..)| prefix::holds(vip, *address)) {
+        None => Finding::ok(subject, "holds no address of this host, as it should be"),
+        Some((address, len, interface)) if (vip.1..prefix::full_length(*address)).contains(len) => Finding::warn(
+            subject,
+            format!(
+                "holds the whole network of {interface} ({address}/{len}): Weir answers ARP and ND for its hosts too"
+            ),
+            "choose a prefix that is routed to this host, or a part of that network that no host uses",
+        ),
+        Some((address, _, interface)) => Finding::warn(
+            subject,
+            format!("holds {address}, an address of {interface}, which stays this host's own"),
+            "keep clients off that address, or move the prefix",
         ),
     }
 }

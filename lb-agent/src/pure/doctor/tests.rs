@@ -162,6 +162,20 @@ fn a_vip_that_the_host_holds_itself_is_found() {
 }
 
 #[test]
+fn a_prefix_that_holds_a_links_network_or_an_address_of_ours_is_found() {
+    let of = |len: u8, network: &str| {
+        let vip = network.parse().unwrap();
+        complaint(|facts, services| {
+            facts.addresses.push(("198.18.0.9".parse().unwrap(), 24, "eth1".to_owned()));
+            services[0].key.vip = vip;
+            services[0].key.prefix = Some(len);
+        })
+    };
+    assert!(of(16, "198.18.0.0").message.contains("the whole network of eth1 (198.18.0.9/24)"));
+    assert!(of(28, "198.18.0.0").message.contains("holds 198.18.0.9, an address of eth1"));
+}
+
+#[test]
 fn forwarding_matters_where_we_are_the_backends_gateway() {
     assert_eq!(complaint(|facts, _| facts.forwards_v4 = Some(false)).subject, "forwarding");
     let (mut facts, mut services) = healthy();

@@ -20,6 +20,14 @@ impl Service {
     /// Lets the ring follow at once what cannot wait: whoever has failed loses its slots to those who serve. The rest waits for
     /// [`Self::rebuild`]. Cheap when nothing has changed. Owners whose backend entry may have changed.
     pub(super) fn look(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
+        let mut touched = self.follow_pool(now, swept);
+        // Up again and not alive yet: its weight grows before it has any slot.
+        let grows = |m: &&Member| m.up_since.is_some() && !m.is_alive();
+        touched.extend(self.members.iter().filter(grows).map(|m| m.owner));
+        touched
+    }
+
+    fn follow_pool(&mut self, now: Duration, swept: Duration) -> Vec<Owner> {
         let mut touched = self.settle_lives(now, swept);
         let next = self.shares(now);
         self.is_stale |= self.rebalance_at.is_some_and(|at| now >= at);

@@ -74,8 +74,8 @@ fn add_host(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
 }
 
 fn remove(observed: &Tables, desired: &Tables, ops: &mut Vec<Op>) {
-    ops.extend(observed.prefixes.difference(&desired.prefixes).map(|p| Op::RemovePrefix(*p)));
     ops.extend(gone(&observed.taps, &desired.taps).map(Op::ClearTap));
+    ops.extend(observed.prefixes.difference(&desired.prefixes).map(|p| Op::RemovePrefix(*p)));
     ops.extend(gone(&observed.services, &desired.services).map(Op::RemoveService));
     ops.extend(gone(&observed.quic, &desired.quic).map(|id| Op::SetQuic(id, QuicConfig::default())));
     ops.extend(gone(&observed.quic_servers, &desired.quic_servers).map(Op::RemoveQuicServer));
@@ -123,14 +123,14 @@ pub fn note(op: &Op, tables: &mut Tables) {
         Op::RemoveRing(id) => drop(tables.rings.remove(id)),
         Op::SetService(e, s) => drop(tables.services.insert(*e, *s)),
         Op::RemoveService(e) => drop(tables.services.remove(e)),
+        Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
+        Op::ClearTap(n) => drop(tables.taps.remove(n)),
         Op::SetPrefix(p) => drop(tables.prefixes.insert(*p)),
         Op::RemovePrefix(p) => drop(tables.prefixes.remove(p)),
         Op::SetQuic(id, config) if *config == QuicConfig::default() => drop(tables.quic.remove(id)),
         Op::SetQuic(id, config) => drop(tables.quic.insert(*id, *config)),
         Op::SetQuicServer(k, o) => drop(tables.quic_servers.insert(*k, *o)),
         Op::RemoveQuicServer(k) => drop(tables.quic_servers.remove(k)),
-        Op::SetTap(n, t) => drop(tables.taps.insert(*n, *t)),
-        Op::ClearTap(n) => drop(tables.taps.remove(n)),
     }
 }
 

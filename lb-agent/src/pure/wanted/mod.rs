@@ -262,22 +262,20 @@ impl RuntimeChanges {
 /// # Errors
 /// Why not.
 pub fn fits(spec: &ServiceSpec, addr: SocketAddr) -> Result<(), String> {
-    if addr.is_ipv4() != spec.key.vip.is_ipv4() {
+    if !spec.forward.joins(spec.key.vip, addr.ip()) {
         return Err(format!(
             "backend {addr} and VIP {} are of different address families; {} cannot translate between them",
             spec.key.vip,
-            match spec.forward {
-                Forward::Nat => "nat",
-                Forward::L2dsr => "l2dsr",
-            }
+            spec.forward.name()
         ));
     }
     if spec.key.holds(addr.ip()) {
         let what = if spec.key.prefix.is_some() { "lies within the VIP" } else { "is the VIP itself" };
         return Err(format!("backend {addr} {what}"));
     }
-    if spec.forward == Forward::L2dsr && addr.port() != spec.key.port {
-        return Err(format!("l2dsr cannot change the port: backend {addr} must listen on {}", spec.key.port));
+    if spec.forward.keeps_port() && addr.port() != spec.key.port {
+        let (mode, port) = (spec.forward.name(), spec.key.port);
+        return Err(format!("{mode} cannot change the port: backend {addr} must listen on {port}"));
     }
     if spec.key.port == 0 && addr.port() != 0 {
         return Err(format!("the service takes every port, so backend {addr} keeps the client's: give it port 0"));
