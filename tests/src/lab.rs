@@ -320,15 +320,19 @@ impl Lab {
 
     /// Joins `interface` of a machine with `port` of the wire, a port of `bridge` where one is given.
     fn cable(&self, machine: &Netns, interface: &str, port: &str, bridge: Option<&str>) {
-        let wire = self.wire.name();
-        machine.ip(&format!("link add {interface} type veth peer name {port} netns {wire}"));
-        // Segments, not the large buffers of a local stack, travel on a wire.
-        machine.offloads(interface, "tx off tso off gso off gro on");
-        self.wire.offloads(port, "tx off tso off gso off gro on");
-        let joined = bridge.map(|bridge| format!("link set {port} master {bridge}\n")).unwrap_or_default();
-        self.wire.ip(&format!("{joined}link set {port} up"));
-        machine.ip(&format!("link set {interface} up"));
+        cable(machine, interface, &self.wire, port, bridge);
     }
+}
+
+/// Joins `interface` of one machine with `port` of another, which is put into that machine's `bridge` where one is given.
+pub(crate) fn cable(machine: &Netns, interface: &str, other: &Netns, port: &str, bridge: Option<&str>) {
+    machine.ip(&format!("link add {interface} type veth peer name {port} netns {}", other.name()));
+    // Segments, not the large buffers of a local stack, travel on a wire.
+    machine.offloads(interface, "tx off tso off gso off gro on");
+    other.offloads(port, "tx off tso off gso off gro on");
+    let joined = bridge.map(|bridge| format!("link set {port} master {bridge}\n")).unwrap_or_default();
+    other.ip(&format!("{joined}link set {port} up"));
+    machine.ip(&format!("link set {interface} up"));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! [`everything`] and [`generate`] (worlds and packets at random), [`conformance`] (cases, each with the RFC that it shows).
 //! Of the laboratory: [`netns`] (one machine), [`lab`] (machines and wires), [`server`] (what runs on
 //! backends), [`client`] (what clients do), [`agent`] (Weir itself on the balancer), [`scenario`] (all of it at once), [`demo`]
-//! (a story told with it). [`datapath`] measures.
+//! (a story told with it). [`datapath`] measures the packet path, [`control`] the agent, [`peers`] both beside others.
 //! Harness code panics where something goes wrong: a test has nobody to return an error to.
 #![expect(
     clippy::missing_panics_doc,
@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod control;
 pub mod datapath;
 pub mod decap;
 pub mod demo;
@@ -22,6 +23,7 @@ pub mod lab;
 pub mod measure;
 pub mod netns;
 pub mod object;
+pub mod peers;
 mod poll;
 pub mod scenario;
 pub mod server;

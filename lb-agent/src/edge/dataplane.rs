@@ -21,6 +21,14 @@ pub trait DataPlane: Send {
     /// # Errors
     /// A map that refuses; what it held before is still there.
     fn apply(&mut self, op: &Op) -> Result<(), DataPlaneError>;
+    /// Carries out one operation after the other; those that stand beside each other and do not depend on each other may go
+    /// together.
+    ///
+    /// # Errors
+    /// As [`Self::apply`], and how many were surely done before it.
+    fn apply_all(&mut self, ops: &[Op]) -> Result<(), (usize, DataPlaneError)> {
+        ops.iter().enumerate().try_for_each(|(n, op)| self.apply(op).map_err(|e| (n, e)))
+    }
     /// What the packet path would do with a packet of this flow now; changes nothing.
     ///
     /// # Errors

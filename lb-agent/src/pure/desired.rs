@@ -243,7 +243,12 @@ fn reply_entry(service: &Service, member: &Member) -> ReplyEntry {
 }
 
 /// The entry, and the interface whose peers live on this host where that is the way out.
-fn backend_entry(service: &Service, member: &Member, ledger: &Ledger, now: Duration) -> (BackendEntry, Option<u32>) {
+pub(super) fn backend_entry(
+    service: &Service,
+    member: &Member,
+    ledger: &Ledger,
+    now: Duration,
+) -> (BackendEntry, Option<u32>) {
     let spec = &service.spec;
     let mut entry = BackendEntry {
         service: service.id,

@@ -17,10 +17,15 @@ pub(super) fn prefix_of(key: &ServiceKey) -> Endpoint {
     }
 }
 
-/// What shorter prefixes serve under longer ones.
-pub(super) fn add_inherited(tables: &mut Tables, ledger: &Ledger) {
+/// What shorter prefixes serve under longer ones: under which key, and whose it is.
+pub(super) fn inherited(ledger: &Ledger) -> Vec<(ServiceKey, ServiceKey)> {
     let keys: Vec<ServiceKey> = ledger.services().values().map(|s| s.spec.key).filter(|k| k.prefix.is_some()).collect();
-    for (at, of) in prefix::inherited(&keys) {
+    prefix::inherited(&keys)
+}
+
+/// The same, in the tables.
+pub(super) fn add_inherited(tables: &mut Tables, ledger: &Ledger) {
+    for (at, of) in inherited(ledger) {
         if let Some(entry) = tables.services.get(&endpoint(&of)).copied() {
             let _ = tables.services.insert(endpoint(&at), entry);
         }

@@ -28,6 +28,7 @@ pub mod watch;
 pub mod flows;
 pub mod ledger;
 pub mod desired;
+pub mod part;
 mod lookup;
 pub mod plan;
 pub mod report;

@@ -18,12 +18,17 @@ use super::snapshot::{
     ServiceStatus, Snapshot,
 };
 
-/// The whole state, as of `now`.
-pub fn snapshot(ledger: &Ledger, agent: AgentStatus, interfaces: Vec<InterfaceStatus>, now: Duration) -> Snapshot {
+/// The whole state, as of `now`, around the services' own. These come from [`service`] one by one: thirty thousand backends
+/// take longer to list than a failure may wait.
+pub fn snapshot(
+    ledger: &Ledger,
+    services: Vec<ServiceStatus>,
+    agent: AgentStatus,
+    interfaces: Vec<InterfaceStatus>,
+) -> Snapshot {
     let (table, took, sweeps) = ledger.sweep_summary();
-    let in_file_order = ledger.specs().iter().filter_map(|spec| ledger.service(&spec.name));
     Snapshot {
-        services: in_file_order.map(|s| service(s, ledger, now)).collect(),
+        services,
         interfaces,
         agent,
         differences: ledger.changes().differences(ledger.specs()),
@@ -42,7 +47,8 @@ fn verdicts(counts: &[u64]) -> BTreeMap<String, u64> {
     Verdict::ALL.iter().map(|v| (v.name().to_owned(), count(*v))).collect()
 }
 
-fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
+/// One service, as of `now`.
+pub fn service(s: &Service, ledger: &Ledger, now: Duration) -> ServiceStatus {
     ServiceStatus {
         name: s.spec.name.clone(),
         id: s.id,

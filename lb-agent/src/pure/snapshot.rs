@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +197,46 @@ pub struct AgentStatus {
     pub reconciles: u64,
     /// What is wrong now; empty when all is well.
     pub problems: Vec<String>,
+    /// From the judgement that a backend is down until the last of its slots was another's.
+    #[serde(default)]
+    pub reprogram: LatencyStatus,
+}
+
+/// Upper ends of a latency's buckets, microseconds; what is longer counts in none.
+pub const LATENCY_BOUNDS_US: [u64; 8] = [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
+
+/// How long something took, each time since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// How often.
+    pub count: u64,
+    /// Altogether, microseconds.
+    pub sum_us: u64,
+    /// The last time, microseconds.
+    pub last_us: u64,
+    /// The longest time, microseconds.
+    pub worst_us: u64,
+    /// How often it took no longer than each of [`LATENCY_BOUNDS_US`] (and longer than the one before).
+    pub within: [u64; LATENCY_BOUNDS_US.len()],
+}
+
+impl LatencyStatus {
+    /// One more time.
+    pub fn add(&mut self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.count += 1;
+        self.sum_us = self.sum_us.saturating_add(us);
+        self.last_us = us;
+        self.worst_us = self.worst_us.max(us);
+        if let Some(within) = LATENCY_BOUNDS_US.iter().position(|bound| us <= *bound) {
+            self.within[within] += 1;
+        }
+    }
+
+    /// The last time.
+    pub const fn last(&self) -> Duration {
+        Duration::from_micros(self.last_us)
+    }
 }
 
 /// The flow table.

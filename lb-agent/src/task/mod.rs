@@ -15,10 +15,13 @@
 
 pub mod clock;
 pub mod reconcile;
+mod publish;
 pub mod health;
 pub mod sweep;
 pub mod announce;
 pub mod trace;
+
+use std::time::Duration;
 
 use crate::pure::health::HealthChange;
 use crate::pure::sweep::SweepReport;
@@ -41,6 +44,8 @@ pub enum Fact {
         round: u64,
         /// What changed, and why.
         change: HealthChange,
+        /// When the probe's result was there, `CLOCK_MONOTONIC`.
+        at: Duration,
     },
     /// A sweep has ended.
     Swept(Box<SweepReport>),

@@ -15,19 +15,22 @@ use tokio_util::sync::CancellationToken;
 use super::Fact;
 use super::announce::Announced;
 use super::clock::Clock;
+use super::publish::Publication;
 use super::sweep::SweepOrder;
 use crate::config::Config;
-use crate::edge::dataplane::DataPlane;
+use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::edge::journal::Journal;
 use crate::pure::backoff::Backoff;
 use crate::pure::command::{BackendChange, Command, Refusal, Reply};
 use crate::pure::desired::{announced, desired};
+use crate::pure::health::Health;
 use crate::pure::ledger::{Ledger, Level, ProbeTarget};
 use crate::pure::network::NetworkView;
-use crate::pure::plan::{note, plan};
+use crate::pure::part::desired_part;
+use crate::pure::plan::{note, plan, plan_part};
 use crate::pure::report;
-use crate::pure::snapshot::{AgentStatus, InterfaceStatus, Snapshot};
-use crate::pure::tables::Tables;
+use crate::pure::snapshot::{AgentStatus, InterfaceStatus, LatencyStatus, ServiceStatus, Snapshot};
+use crate::pure::tables::{Op, Tables};
 use crate::pure::watch::Watches;
 use lb_common::slot::Owner;
 
@@ -40,8 +43,12 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// And at least so often.
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
-/// Facts taken in before the maps are written: one round serves a whole burst.
-const FACTS_A_ROUND: usize = 256;
+/// Facts taken in at once.
+const FACTS_AT_ONCE: usize = 1_024;
+
+/// Facts taken in before the maps are written, at most: one round serves a whole burst, that of a start with as many backends as
+/// fit on a host included.
+const FACTS_A_ROUND: usize = 32_768;
 
 /// A command and where its answer goes.
 pub type Request = (Command, oneshot::Sender<Result<Reply, Refusal>>);
@@ -108,6 +115,17 @@ pub struct Reconcile<D, J> {
     backoff: Backoff,
     retry_at: Option<Duration>,
     synced_at: Duration,
+    /// Everything is compared in the next round: one has failed, or the maps were read back.
+    is_unsure: bool,
+    /// Pools or the network have changed since others were told what to probe, watch and announce.
+    is_news: bool,
+    /// Judgements that a backend is down and whose slots are not stored yet: the earliest.
+    down_since: Option<Duration>,
+    reprogram: LatencyStatus,
+    /// What is being shown next.
+    publication: Option<Publication>,
+    /// Something has changed since that was begun.
+    is_outdated: bool,
 }
 
 impl<D: DataPlane, J: Journal> Reconcile<D, J> {
@@ -140,6 +158,12 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             backoff: Backoff::new(RETRY_FIRST, RETRY_MOST, u64::from(std::process::id())),
             retry_at: None,
             synced_at,
+            is_unsure: true,
+            is_news: true,
+            down_since: None,
+            reprogram: LatencyStatus::default(),
+            publication: None,
+            is_outdated: false,
         }
     }
 
@@ -149,24 +173,33 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
     }
 
     /// Runs until `stop`, or until an operator unloads. A round in progress is finished first.
+    ///
+    /// Facts come first. What takes long (rings made anew, the next snapshot) is done in pieces between them, so that a failure
+    /// waits for one piece at most.
     pub async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Exit {
-        let mut facts = Vec::with_capacity(FACTS_A_ROUND);
+        let mut facts = Vec::with_capacity(FACTS_AT_ONCE);
         loop {
-            let wake = self.clock.instant(self.next_wake());
+            let is_busy = self.publication.is_some() || self.is_outdated || self.ledger.is_stale();
+            let wake = self.clock.instant(if is_busy { Duration::ZERO } else { self.next_wake() });
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
                     // Nobody is left to whom anything could be told.
                     self.ledger.watches = Watches::default();
+                    self.is_unsure = true;
                     self.round();
                     return Exit::Stopped;
                 }
-                n = inputs.facts.recv_many(&mut facts, FACTS_A_ROUND) => {
+                n = inputs.facts.recv_many(&mut facts, FACTS_AT_ONCE) => {
                     if n == 0 {
                         return Exit::Stopped;
                     }
                     facts.drain(..).for_each(|fact| self.take(fact));
-                    self.round();
+                    for _ in n..FACTS_A_ROUND {
+                        let Ok(fact) = inputs.facts.try_recv() else { break };
+                        self.take(fact);
+                    }
+                    self.follow();
                 }
                 request = inputs.commands.recv() => match request {
                     None => return Exit::Stopped,
@@ -186,11 +219,12 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
                     }
                     let view = inputs.network.borrow_and_update().as_ref().clone();
                     self.ledger.set_network(view);
-                    self.round();
+                    self.follow();
                 }
-                () = sleep_until(wake) => {
-                    self.ledger.tick(self.clock.now());
-                    self.round();
+                () = std::future::ready(()), if is_busy => self.go_on(),
+                () = sleep_until(wake), if !is_busy => {
+                    self.ledger.look_at_all(self.clock.now());
+                    self.follow();
                 }
             }
         }
@@ -205,8 +239,11 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
     fn take(&mut self, fact: Fact) {
         let now = self.clock.now();
         match fact {
-            Fact::Health { owner, round, change } => {
+            Fact::Health { owner, round, change, at } => {
                 if self.ledger.probe_round(owner) == Some(round) {
+                    if matches!(change.to, Health::Down(_)) {
+                        self.down_since = Some(self.down_since.map_or(at, |earlier| earlier.min(at)));
+                    }
                     self.ledger.health(owner, &change, now);
                 }
             }
@@ -218,12 +255,48 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         }
     }
 
-    /// One round: the maps follow the ledger, everybody else learns of it.
+    /// One piece of what can wait.
+    fn go_on(&mut self) {
+        let now = self.clock.now();
+        if self.ledger.is_stale() {
+            self.ledger.rebuild_next(now);
+            self.follow();
+        } else if self.is_outdated && self.publication.is_none() {
+            self.is_outdated = false;
+            self.tell(now);
+            self.publication = Some(Publication::begin(&self.ledger));
+        } else if let Some(publication) = &mut self.publication
+            && let Some(services) = publication.go_on(&self.ledger, now)
+        {
+            self.publication = None;
+            self.publish(services);
+        }
+    }
+
+    /// A whole round: nothing waits any more, and what is shown is what is.
     fn round(&mut self) {
+        let now = self.clock.now();
+        self.ledger.tick(now);
+        self.follow();
+        self.is_outdated = false;
+        self.tell(now);
+        let mut publication = Publication::begin(&self.ledger);
+        let services = loop {
+            if let Some(services) = publication.go_on(&self.ledger, now) {
+                break services;
+            }
+        };
+        self.publication = None;
+        self.publish(services);
+    }
+
+    /// The maps follow the ledger, as far as that cannot wait.
+    fn follow(&mut self) {
         let now = self.clock.now();
         if now >= self.synced_at + FULL_SYNC_EVERY {
             self.read_back(now);
         }
+        self.ledger.look(now);
         if self.retry_at.is_none_or(|at| now >= at) {
             self.write(now);
         }
@@ -234,31 +307,53 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             }
         }
         self.reconciles += 1;
-        self.publish(now);
+        self.is_outdated = true;
     }
 
     fn write(&mut self, now: Duration) {
-        let want = desired(&self.ledger, now);
+        let changed = self.ledger.take_changed();
+        let is_whole = changed.everything || self.is_unsure;
+        self.is_news |= is_whole;
         let slots = self.ledger.take_ring_changes();
-        let ops = plan(&self.observed, &want, slots, |id| self.ledger.ring(id));
-        for op in &ops {
-            if let Err(e) = self.dataplane.apply(op) {
-                tracing::error!("{e}");
-                let _ = self.problems.insert("maps", e.to_string());
-                self.retry_at = Some(now + self.backoff.failed());
-                self.read_back(now);
-                return;
-            }
-            note(op, &mut self.observed);
+        let stored: usize = slots.values().map(Vec::len).sum();
+        let ops = if is_whole {
+            plan(&self.observed, &desired(&self.ledger, now), slots, |id| self.ledger.ring(id))
+        } else {
+            let part = desired_part(&self.ledger, &changed, self.observed.epoch_shift, now);
+            plan_part(&self.observed, part, slots)
+        };
+        if let Err(e) = self.apply(ops) {
+            tracing::error!("{e}");
+            let _ = self.problems.insert("maps", e.to_string());
+            self.retry_at = Some(now + self.backoff.failed());
+            self.read_back(now);
+            return;
         }
+        self.is_unsure = false;
         self.backoff.succeeded();
         self.retry_at = None;
         let _ = self.problems.remove("maps");
+        if let Some(since) = self.down_since.take() {
+            let took = self.clock.now().saturating_sub(since);
+            self.reprogram.add(took);
+            tracing::debug!("{stored} slots stored {took:?} after the judgement that a backend is down");
+        }
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) -> Result<(), DataPlaneError> {
+        let done = self.dataplane.apply_all(&ops);
+        let (count, result) = match done {
+            Ok(()) => (ops.len(), Ok(())),
+            Err((count, e)) => (count, Err(e)),
+        };
+        ops.iter().take(count).for_each(|op| note(op, &mut self.observed));
+        result
     }
 
     /// Reads the maps back, so that the next plan starts from what is really there.
     fn read_back(&mut self, now: Duration) {
         self.synced_at = now;
+        self.is_unsure = true;
         match self.dataplane.observe() {
             Ok(observed) => {
                 if observed.tables != self.observed {
@@ -271,18 +366,25 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         }
     }
 
-    fn publish(&mut self, now: Duration) {
-        let _ = self.outputs.targets.send_if_modified(|t| replace(t, self.ledger.probe_targets()));
-        let _ = self.outputs.watched.send_if_modified(|w| replace(w, self.ledger.watched_addresses()));
-        let _ = self.outputs.announced.send_if_modified(|a| replace(a, announced(&self.ledger)));
+    /// Tells the other tasks what to probe, watch, announce and sweep.
+    fn tell(&mut self, now: Duration) {
+        if std::mem::take(&mut self.is_news) {
+            let _ = self.outputs.targets.send_if_modified(|t| replace(t, self.ledger.probe_targets()));
+            let _ = self.outputs.watched.send_if_modified(|w| replace(w, self.ledger.watched_addresses()));
+            let _ = self.outputs.announced.send_if_modified(|a| replace(a, announced(&self.ledger)));
+        }
         let request = Arc::new(self.ledger.sweep_request(now));
         let _ = self.outputs.sweeps.send_replace(SweepOrder { request, is_urgent: self.ledger.is_sweep_urgent() });
+    }
+
+    fn publish(&mut self, services: Vec<ServiceStatus>) {
         let mut agent = self.identity.agent.clone();
         agent.reconciles = self.reconciles;
         agent.watches = self.ledger.watches.iter().map(|_| 1).sum();
         agent.uptime_s = self.clock.uptime().as_secs();
         agent.problems.extend(self.problems.values().cloned());
-        let shown = report::snapshot(&self.ledger, agent, self.identity.interfaces.clone(), now);
+        agent.reprogram = self.reprogram.clone();
+        let shown = report::snapshot(&self.ledger, services, agent, self.identity.interfaces.clone());
         let _ = self.outputs.snapshot.send_replace(Arc::new(shown));
     }
 
@@ -292,10 +394,12 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             Command::Reload => self.reload(),
             Command::Watch(watch) => {
                 let _exists = watch.tap(&self.ledger)?;
+                self.is_unsure = true;
                 Ok(Reply::Watching(self.ledger.watches.open(*watch)?))
             }
             Command::Unwatch(tap) => {
                 self.ledger.watches.close(tap);
+                self.is_unsure = true;
                 Ok(Reply::Done("looks no longer".to_owned()))
             }
             Command::Explain(query) => {

@@ -66,6 +66,17 @@ pub(crate) fn run() -> Result<()> {
     refuse_what_is_missing(&still)
 }
 
+/// Installs Debian packages that only one command needs; says which, where it cannot.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root() || find_program("apt-get").is_none() {
+        bail!("missing: {0}. On Debian, as root: `apt-get install {0}`", packages.join(" "));
+    }
+    debian::install(packages)
+}
+
 /// Prints whether a need is met; returns it.
 fn report(need: &Need) -> bool {
     let found = (need.find)();

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::pure::model::{BackendState, Forward, Protocol, Select, Tracking};
 use crate::pure::snapshot::{
-    AgentStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, ServiceStatus, Snapshot,
+    AgentStatus, BackendStatus, CountQuality, Difference, FlowTableStatus, InterfaceStatus, LatencyStatus,
+    ServiceStatus, Snapshot,
 };
 
 /// One service `llm` with one backend up and one draining.
@@ -43,6 +44,7 @@ pub fn snapshot() -> Snapshot {
             program: "abc123".to_owned(),
             watches: 0,
             reconciles: 17,
+            reprogram: LatencyStatus::default(),
             problems: Vec::new(),
         },
         differences: vec![Difference {

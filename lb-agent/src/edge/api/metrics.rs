@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::metrics_limits::limits;
 use crate::pure::model::BackendState;
-use crate::pure::snapshot::{BackendStatus, ServiceStatus, Snapshot};
+use crate::pure::snapshot::{BackendStatus, LATENCY_BOUNDS_US, LatencyStatus, ServiceStatus, Snapshot};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -88,6 +88,7 @@ fn agent(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(),
     let seconds = Some(&Unit::Seconds);
     gauge(encoder, "uptime", "Time since the agent started", seconds, &agent.uptime_s.cast_signed())?;
     counter(encoder, "reconciles", "Times that the maps were brought into line with what is wanted", agent.reconciles)?;
+    reprogram(encoder, &agent.reprogram)?;
     let problems = count(agent.problems.len());
     gauge(encoder, "problems", "Things that are wrong now; `lb-agent status` names them", None, &problems)?;
     let differences = count(snapshot.differences.len());
@@ -213,6 +214,16 @@ fn gauge<N: prometheus_client::encoding::EncodeGaugeValue>(
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), Error> {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+/// Prometheus wants its buckets to end with infinity.
+fn reprogram(encoder: &mut DescriptorEncoder<'_>, latency: &LatencyStatus) -> Result<(), Error> {
+    let help = "Time from the judgement that a backend is down until the last of its slots was another's";
+    let mut metric = encoder.encode_descriptor("reprogram", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    let counted = LATENCY_BOUNDS_US.iter().zip(latency.within).map(|(bound, n)| (as_seconds(*bound), n));
+    let beyond = latency.count.saturating_sub(latency.within.iter().sum());
+    let buckets: Vec<(f64, u64)> = counted.chain([(f64::MAX, beyond)]).collect();
+    metric.encode_histogram::<NoLabelSet>(as_seconds(latency.sum_us), latency.count, &buckets, None)
 }
 
 fn info<'a, const N: usize>(
@@ -350,8 +361,14 @@ mod tests {
     fn every_series_belongs_to_a_described_family_of_its_type() {
         let scrape = scrape(example::snapshot());
         for (name, _) in scrape.series.keys() {
-            let family = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
-            let wanted = if name.ends_with("_total") {
+            let is_histogram = |family: &&str| scrape.types.get(*family).is_some_and(|kind| kind == "histogram");
+            let histogram =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).filter(is_histogram);
+            let plain = || name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+            let family = histogram.unwrap_or_else(plain);
+            let wanted = if histogram.is_some() {
+                "histogram"
+            } else if name.ends_with("_total") {
                 "counter"
             } else if name.ends_with("_info") {
                 "info"

@@ -1,6 +1,6 @@
 //! Counters as mapped memory: one record per CPU and owner, one per CPU and verdict, added up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::limits::MAX_OWNERS;
@@ -40,8 +40,8 @@ pub(super) struct Counters {
     owners: Mapped<AtomicU64>,
     verdicts: Mapped<AtomicU64>,
     cpus: usize,
-    /// Owners that have counted anything or had a backend: the others' records, 4 MiB per CPU, need no reading.
-    busy: BTreeSet<Owner>,
+    /// Whether an owner has counted anything or had a backend: the others' records, 4 MiB per CPU, need no reading.
+    busy: Vec<bool>,
 }
 
 impl Counters {
@@ -49,9 +49,8 @@ impl Counters {
     pub(super) fn open(pins: &Pins) -> Result<Self, LoadError> {
         let (owners, verdicts) = (mapped(pins, maps::COUNTERS)?, mapped(pins, maps::VERDICTS)?);
         let cpus = owners.values() / MAX_OWNERS;
-        let mut counters = Self { owners, verdicts, cpus, busy: BTreeSet::new() };
-        let all = (0..MAX_OWNERS).filter_map(|n| Owner::try_from(n).ok());
-        counters.busy = all.filter(|owner| counters.sum(*owner) != [0; WORDS]).collect();
+        let mut counters = Self { owners, verdicts, cpus, busy: Vec::new() };
+        counters.busy = (0..MAX_OWNERS).map(|owner| counters.sum(owner) != [0; WORDS]).collect();
         Ok(counters)
     }
 
@@ -66,20 +65,20 @@ impl Counters {
 
     /// Totals since load, of every owner that has counted anything. `in_use` are those that may have begun to.
     pub(super) fn per_owner(&mut self, in_use: &[Owner]) -> BTreeMap<Owner, OwnerCounters> {
-        self.busy.extend(in_use);
-        let mut totals = BTreeMap::new();
-        for owner in &self.busy {
-            let total = OwnerCounters::read_from_bytes(self.sum(*owner).as_bytes()).unwrap_or_default();
-            if total != OwnerCounters::default() {
-                let _first = totals.insert(*owner, total);
+        for owner in in_use {
+            if let Some(busy) = self.busy.get_mut(usize::from(*owner)) {
+                *busy = true;
             }
         }
-        totals
+        let busy = (0..).zip(&self.busy).filter(|(_, busy)| **busy).map(|(owner, _)| owner);
+        let totals =
+            busy.map(|owner: Owner| (owner, self.sum(usize::from(owner)))).filter(|(_, sum)| *sum != [0; WORDS]);
+        totals.map(|(owner, sum)| (owner, OwnerCounters::read_from_bytes(sum.as_bytes()).unwrap_or_default())).collect()
     }
 
     /// Flows of an owner that have come and gone since load, by the packet path's own count.
     pub(super) fn turnover(&self, owner: Owner) -> Turnover {
-        let total = OwnerCounters::read_from_bytes(self.sum(owner).as_bytes()).unwrap_or_default();
+        let total = OwnerCounters::read_from_bytes(self.sum(usize::from(owner)).as_bytes()).unwrap_or_default();
         let gone = total.closed.wrapping_add(total.reset).wrapping_add(total.evicted);
         Turnover { come: total.opened.cast_signed(), gone: gone.cast_signed() }
     }
@@ -95,9 +94,9 @@ impl Counters {
         totals
     }
 
-    fn sum(&self, owner: Owner) -> [u64; WORDS] {
+    fn sum(&self, owner: usize) -> [u64; WORDS] {
         let mut sum = [0_u64; WORDS];
-        for record in (0..self.cpus).filter_map(|cpu| self.owners.value(cpu * MAX_OWNERS + usize::from(owner))) {
+        for record in (0..self.cpus).filter_map(|cpu| self.owners.value(cpu * MAX_OWNERS + owner)) {
             for (total, word) in sum.iter_mut().zip(record) {
                 *total = total.wrapping_add(word.load(Ordering::Relaxed));
             }

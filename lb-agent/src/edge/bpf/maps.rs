@@ -163,7 +163,13 @@ impl BpfDataPlane {
     }
 
     fn create_ring(&mut self, service: ServiceId, slots: &[u32]) -> Result<(), Failure> {
-        self.rings.create(service, slots).map_err(|e| failed(maps::RINGS, e))
+        self.rings.create(&[(service, slots)]).map_err(|e| failed(maps::RINGS, e))
+    }
+
+    /// Makes several rings, side by side.
+    pub(super) fn create_rings(&mut self, rings: &[(ServiceId, &[u32])]) -> Result<(), DataPlaneError> {
+        let told = |e| failed(maps::RINGS, e).told(format!("create the rings of {} services", rings.len()));
+        self.rings.create(rings).map_err(told)
     }
 
     fn remove_ring(&mut self, service: ServiceId) -> Result<(), Failure> {

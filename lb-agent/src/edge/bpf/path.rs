@@ -9,7 +9,7 @@ use super::attach::Links;
 use super::maps::BpfDataPlane;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::pure::snapshot::{Explanation, FlowQuery};
-use crate::pure::tables::{Observed, Op};
+use crate::pure::tables::{Observed, Op, ServiceId};
 
 /// Maps and attachments.
 #[derive(Debug)]
@@ -59,7 +59,26 @@ impl DataPlane for PacketPath {
         Ok(())
     }
 
+    /// Rings that are to be made stand beside each other in a plan.
+    fn apply_all(&mut self, ops: &[Op]) -> Result<(), (usize, DataPlaneError)> {
+        let mut done = 0;
+        while let Some(op) = ops.get(done) {
+            let rings: Vec<(ServiceId, &[u32])> = ops[done..].iter().map_while(new_ring).collect();
+            let result = if rings.len() > 1 { self.maps.create_rings(&rings) } else { self.apply(op) };
+            result.map_err(|e| (done, e))?;
+            done += rings.len().max(1);
+        }
+        Ok(())
+    }
+
     fn explain(&mut self, query: &FlowQuery) -> Result<Explanation, DataPlaneError> {
         self.maps.explain(query)
+    }
+}
+
+fn new_ring(op: &Op) -> Option<(ServiceId, &[u32])> {
+    match op {
+        Op::CreateRing(service, slots) => Some((*service, slots)),
+        _ => None,
     }
 }

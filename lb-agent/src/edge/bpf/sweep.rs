@@ -11,7 +11,7 @@ use lb_common::admission::Refusals;
 use lb_common::backend::{BACKEND_ALIVE, BackendEntry};
 use lb_common::clock::Ticks;
 use lb_common::flow::{FlowEntry, FlowState};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS};
+use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, MAX_SERVICES};
 use lb_common::maps;
 use lb_common::service::{FORWARD_NAT, SERVICE_ACCESS, SERVICE_CAPPED, SERVICE_LIMITED, ServiceEntry};
 use lb_common::slot::{Owner, Slot, slot_of};
@@ -86,12 +86,14 @@ impl BpfSweeper {
     /// Prepares what the walk looks up: per owner in an array, per service in a list of its own numbering.
     fn prepare(&mut self, request: &SweepRequest) -> io::Result<Vec<ServiceInfo>> {
         let mut services = vec![ServiceInfo::unknown()];
-        let mut numbers = BTreeMap::new();
+        let mut numbers = vec![0_usize; MAX_SERVICES];
         for (id, entry) in &request.services {
             let in_transition = request.in_transition.contains(id);
             let forget = request.forget.get(id).cloned();
             let ring = if in_transition || forget.is_some() { self.rings.get(*id)? } else { None };
-            let _first = numbers.insert(*id, services.len());
+            if let Some(number) = numbers.get_mut(usize::from(*id)) {
+                *number = services.len();
+            }
             services.push(ServiceInfo { entry: *entry, in_transition, ring, forget, blocked: SlotSet::default() });
         }
         self.in_use.clear();
@@ -105,7 +107,7 @@ impl BpfSweeper {
             }
             self.in_use.push(owner);
             let entry = BackendEntry::read_from_bytes(words.as_bytes()).unwrap_or_default();
-            let number = numbers.get(&entry.service).copied().unwrap_or(0);
+            let number = numbers.get(usize::from(entry.service)).copied().unwrap_or(0);
             let service = services.get(number).map_or(0, ServiceInfo::flags);
             let by_source = if entry.slot_by_source() { BY_SOURCE } else { 0 };
             let dead = if entry.is_alive() { 0 } else { MAYBE_DEAD };
@@ -123,7 +125,9 @@ impl BpfSweeper {
     fn walk(&mut self, services: &mut [ServiceInfo], now: Ticks) -> u64 {
         let mut used = 0;
         let Self { flows, backends, owners, counts, counters, .. } = self;
-        let mut walk = Walk { backends, owners, counts, counters, services, now };
+        // Close together: every entry asks for its service's.
+        let entries: Vec<ServiceEntry> = services.iter().map(|service| service.entry).collect();
+        let mut walk = Walk { backends, owners, counts, counters, entries: &entries, services, now };
         let (buckets, _) = flows.as_chunks::<FLOW_BUCKET_ENTRIES>();
         for bucket in buckets {
             let words = bucket.each_ref().map(|place| place.load(Ordering::Relaxed));
@@ -154,7 +158,8 @@ impl BpfSweeper {
         for ((owner, before), (load, now)) in before.iter().zip(loads) {
             let Some(counts) = self.counts.get(usize::from(*owner)) else { continue };
             let meanwhile = self.counters.turnover(*owner).since(*before);
-            let counted = i64::from(counts.active) + i64::from(counts.half_open) + i64::from(counts.adopted);
+            let [active, half_open, adopted, _ended] = counts.0;
+            let counted = i64::from(active) + i64::from(half_open) + i64::from(adopted);
             let right = now.cast_signed().clamp(counted - meanwhile.gone, counted + meanwhile.come);
             let difference = right - now.cast_signed();
             if difference != 0 {
@@ -173,7 +178,7 @@ impl BpfSweeper {
     fn flow_counts(&self) -> BTreeMap<Owner, FlowCounts> {
         (0..)
             .zip(&self.counts)
-            .filter(|(_, counts)| counts.named > 0)
+            .filter(|(_, counts)| counts.0 != [0; 4])
             .map(|(owner, counts)| (owner, FlowCounts::from(*counts)))
             .collect()
     }
@@ -239,23 +244,20 @@ struct OwnerInfo {
     flags: u16,
 }
 
-/// What the walk counts per owner.
+/// What the walk counts per owner: entries of active, half-open, adopted and ended flows. Each entry is one of them, so that the walk
+/// adds to one number an entry.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    active: u32,
-    half_open: u32,
-    adopted: u32,
-    named: u32,
-}
+struct Counts([u32; 4]);
+
+const ACTIVE: usize = 0;
+const HALF_OPEN: usize = 1;
+const ADOPTED: usize = 2;
+const ENDED: usize = 3;
 
 impl From<Counts> for FlowCounts {
     fn from(counts: Counts) -> Self {
-        Self {
-            active: counts.active.into(),
-            half_open: counts.half_open.into(),
-            adopted: counts.adopted.into(),
-            named: counts.named.into(),
-        }
+        let [active, half_open, adopted, ended] = counts.0.map(u64::from);
+        Self { active, half_open, adopted, named: active + half_open + adopted + ended }
     }
 }
 
@@ -288,6 +290,7 @@ struct Walk<'a> {
     owners: &'a [OwnerInfo],
     counts: &'a mut [Counts],
     counters: &'a Counters,
+    entries: &'a [ServiceEntry],
     services: &'a mut [ServiceInfo],
     now: Ticks,
 }
@@ -336,7 +339,7 @@ impl Walk<'_> {
         if info.flags & (PURGE | MAYBE_DEAD | FORGET) != 0 && self.is_unwanted(entry, info) {
             return Fate::Delete;
         }
-        let service = self.services.get(usize::from(info.service)).map_or(&UNKNOWN, |s| &s.entry);
+        let service = self.entries.get(usize::from(info.service)).unwrap_or(&UNKNOWN);
         match judge(entry, self.now, service) {
             Judgement::Expire if entry.is_ended() => Fate::Delete,
             Judgement::Expire => {
@@ -374,14 +377,14 @@ impl Walk<'_> {
         let Some(counts) = self.counts.get_mut(usize::from(entry.owner())) else {
             return;
         };
-        counts.named += 1;
-        match judgement {
-            Judgement::Active => counts.active += 1,
-            Judgement::HalfOpen => counts.half_open += 1,
-            Judgement::Adopted => counts.adopted += 1,
-            Judgement::Ended | Judgement::Expire => return,
-        }
-        if info.flags & IN_TRANSITION != 0 {
+        let kind = match judgement {
+            Judgement::Active => ACTIVE,
+            Judgement::HalfOpen => HALF_OPEN,
+            Judgement::Adopted => ADOPTED,
+            Judgement::Ended | Judgement::Expire => ENDED,
+        };
+        counts.0[kind] += 1;
+        if kind != ENDED && info.flags & IN_TRANSITION != 0 {
             self.note_blocked(entry, info);
         }
     }

@@ -36,6 +36,7 @@ impl Ledger {
     ) -> Result<Self, Refusal> {
         // What is shown before the next sweep must not look like counters that began anew.
         let mut ledger = Self { verdicts: first.verdicts.clone(), table: first.table, ..Self::default() };
+        ledger.known_rings.extend(observed.slots.keys());
         for spec in &specs {
             let entry = observed.tables.services.get(&endpoint(&spec.key));
             if let Some((entry, slots)) = entry.and_then(|entry| Some((entry, observed.slots.get(&entry.id)?))) {
@@ -49,6 +50,7 @@ impl Ledger {
                 let were = Rules { owner_is_in_table: entry.owner_is_in_table(), ..rules(spec) };
                 let (mut ring, mut stores) = RingState::adopt(slots, were, is_all_tracked(entry, &members, first), now);
                 stores.extend(ring.set_rules(rules(spec), now));
+                ledger.places.extend(members.iter().map(|m| (m.owner, id)));
                 let mut service = Service::new(id, spec.clone(), members, ring, stores);
                 service.refusals = first.refusals.get(&id).copied().unwrap_or_default();
                 service.resume(now);

@@ -4,7 +4,9 @@
 mod adopt;
 mod event;
 mod member;
+mod follow;
 mod owners;
+mod ring;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -17,12 +19,12 @@ use lb_common::limits::{MAX_OWNERS, MAX_SERVICES, RING_SIZE};
 use lb_common::slot::{NOBODY, Owner};
 
 pub use event::{Event, Level};
+pub use follow::Changed;
 pub use member::{Member, Phase};
 pub use service::Service;
 
 use super::command::{BackendChange, Refusal};
 use super::desired;
-use super::health::HealthChange;
 use super::model::{HealthCheck, ServiceSpec};
 use super::network::NetworkView;
 use super::plan::RingChanges;
@@ -62,6 +64,15 @@ pub struct Ledger {
     events: Vec<Event>,
     /// Who looks at packets.
     pub watches: Watches,
+    /// Ids whose ring the map has, or may have.
+    known_rings: BTreeSet<ServiceId>,
+    /// Where an owner is, or was last.
+    places: BTreeMap<Owner, ServiceId>,
+    /// Services of which something was stated since they were last looked at.
+    unseen: BTreeSet<ServiceId>,
+    /// Where the search for a ring that must be made anew goes on.
+    rebuilt: ServiceId,
+    changed: Changed,
 }
 
 /// What a backend is probed with.
@@ -108,6 +119,17 @@ impl Ledger {
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.values().find(|s| s.spec.name == name)
+    }
+
+    /// Ids of the services, in the order of the file.
+    pub fn ids_in_file_order(&self) -> Vec<ServiceId> {
+        let ids: BTreeMap<_, _> = self.services.values().map(|s| (s.spec.key, s.id)).collect();
+        self.specs.iter().filter_map(|spec| ids.get(&spec.key).copied()).collect()
+    }
+
+    /// The service that an owner serves.
+    pub fn service_of(&self, owner: Owner) -> Option<&Service> {
+        self.services.get(self.places.get(&owner)?)
     }
 
     /// This host's network.
@@ -157,7 +179,7 @@ impl Ledger {
 
     /// The round in which a backend's health is judged; `None`: nobody has this index.
     pub fn probe_round(&self, owner: Owner) -> Option<u64> {
-        self.services.values().find_map(|s| s.member(owner)).map(|m| m.round)
+        self.service_of(owner)?.member(owner).map(|m| m.round)
     }
 
     /// Takes what there is to tell since the last time.
@@ -184,6 +206,7 @@ impl Ledger {
         }
         self.specs = specs;
         self.changes = changes;
+        self.changed.everything = true;
         self.tick(now);
         Ok(())
     }
@@ -209,18 +232,25 @@ impl Ledger {
         let id = known.unwrap_or_else(|| {
             let id = (0..ServiceId::MAX).find(|id| !self.services.contains_key(id)).unwrap_or_default();
             let ring = RingState::new(&vec![NOBODY; RING_SIZE], rules(spec), now);
-            // The id may have been another service's until now: what its ring holds is written over.
-            let stores = (0_u32..).zip(ring.values()).collect();
-            let _ = self.services.insert(id, Service::new(id, spec.clone(), Vec::new(), ring, stores));
+            let service = if self.known_rings.insert(id) {
+                Service::unmade(id, spec.clone(), ring)
+            } else {
+                // The id may have been another service's until now: what its ring holds is written over.
+                let stores = (0_u32..).zip(ring.values()).collect();
+                Service::new(id, spec.clone(), Vec::new(), ring, stores)
+            };
+            let _ = self.services.insert(id, service);
             self.events.push(Event::info(format!("service {} added on {}", spec.name, spec.key)));
             id
         });
         let Some(service) = self.services.get_mut(&id) else { return };
         service.set_spec(spec, now);
         service.depart_all_but(pool, now, &mut self.events);
+        let known: BTreeSet<SocketAddr> = service.members.iter().map(|m| m.addr).collect();
         for wanted in pool {
-            if !service.members.iter().any(|m| m.addr == wanted.addr) {
+            if !known.contains(&wanted.addr) {
                 let Some(owner) = self.owners.allocate() else { continue };
+                let _ = self.places.insert(owner, id);
                 service.join(Member::new(owner, wanted.addr, wanted.weight, wanted.origin), &mut self.events);
             }
             service.steer(wanted, now, &mut self.events);
@@ -252,6 +282,7 @@ impl Ledger {
         let (owner, flows) = (member.owner, member.flows_at_stake());
         service.remove(owner, now);
         self.owners.retire(owner, now);
+        self.changed.everything = true;
         self.events.push(Event::warn(format!(
             "backend {addr} removed by force, {flows} flows cut (service {})",
             service.spec.name
@@ -260,27 +291,25 @@ impl Ledger {
         flows
     }
 
-    /// A probe has changed the judgement of a backend.
-    pub fn health(&mut self, owner: Owner, change: &HealthChange, now: Duration) {
-        let Some(service) = self.services.values_mut().find(|s| s.member(owner).is_some()) else { return };
-        self.events.extend(service.health(owner, change, now));
-        service.reshape(now, self.swept);
-    }
-
     /// The network is now like this.
     pub fn set_network(&mut self, view: NetworkView) {
         self.network = view;
+        self.changed.everything = true;
     }
 
     /// We listen on these interfaces.
     pub fn set_interfaces(&mut self, names: Vec<String>) {
         self.interfaces = names;
+        self.changed.everything = true;
     }
 
     /// A sweep has ended.
     pub fn swept(&mut self, report: &SweepReport, now: Duration) {
+        let retired = self.owners.retired().count();
         for service in self.services.values_mut() {
             let (gone, events) = service.swept(report, now);
+            // A drain has ended: who is probed may have changed.
+            self.changed.everything |= !events.is_empty();
             self.events.extend(events);
             for owner in gone {
                 service.remove(owner, now);
@@ -294,19 +323,13 @@ impl Ledger {
                     || services.values().any(|s| s.ring.is_named(owner))
             });
         }
+        self.changed.everything |= self.owners.retired().count() != retired;
         self.swept = report.started;
         self.verdicts.clone_from(&report.verdicts);
         self.table = report.table;
         self.sweep_took = report.took;
         self.sweeps += 1;
-        self.tick(now);
-    }
-
-    /// Lets everything follow that time alone has changed.
-    pub fn tick(&mut self, now: Duration) {
-        for service in self.services.values_mut() {
-            service.reshape(now, self.swept);
-        }
+        self.look_at_all(now);
     }
 
     /// When something changes by itself, if nothing else happens.

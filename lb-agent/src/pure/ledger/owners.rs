@@ -16,6 +16,8 @@ const SETTLED_AFTER: Duration = Duration::from_millis(50);
 pub(super) struct Owners {
     taken: BTreeSet<Owner>,
     retired: BTreeMap<Owner, Duration>,
+    /// Every index below it is taken, so that thirty thousand are dealt out without asking for each again and again.
+    lowest: Owner,
 }
 
 impl Owners {
@@ -27,8 +29,9 @@ impl Owners {
     /// The lowest free index; `None`: all 32,767 are in use.
     pub(super) fn allocate(&mut self) -> Option<Owner> {
         let highest = Owner::try_from(MAX_OWNERS - 1).ok()?;
-        let owner = (1..=highest).find(|o| !self.taken.contains(o))?;
+        let owner = (self.lowest.max(1)..=highest).find(|o| !self.taken.contains(o))?;
         let _ = self.taken.insert(owner);
+        self.lowest = owner;
         Some(owner)
     }
 
@@ -44,7 +47,7 @@ impl Owners {
 
     /// Frees what a sweep of every map, begun at `started`, has not met. `is_named` answers for entries and rings.
     pub(super) fn free_unnamed(&mut self, started: Duration, is_named: impl Fn(Owner) -> bool) {
-        let free: Vec<_> = self
+        let free: Vec<Owner> = self
             .retired
             .iter()
             .filter(|(owner, since)| started >= **since + SETTLED_AFTER && !is_named(**owner))
@@ -53,6 +56,7 @@ impl Owners {
         for owner in free {
             let _ = self.retired.remove(&owner);
             let _ = self.taken.remove(&owner);
+            self.lowest = self.lowest.min(owner);
         }
     }
 }

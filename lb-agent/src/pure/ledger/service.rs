@@ -3,28 +3,23 @@
 use std::time::Duration;
 
 use lb_common::admission::Refusals;
-use lb_common::slot::{NOBODY, Owner};
+use lb_common::slot::Owner;
 
 use super::event::Event;
 use super::member::{Member, Phase};
 use crate::pure::health::{Health, HealthChange};
 use crate::pure::limits;
 use crate::pure::maglev;
-use crate::pure::model::{OnDown, ProbeKind, Protocol, Select, ServiceSpec, Tracking};
+use crate::pure::model::{ProbeKind, Select, ServiceSpec, Tracking};
 use crate::pure::panic;
-use crate::pure::schedule;
 use crate::pure::slow_start;
 use crate::pure::sweep::SweepReport;
 use crate::pure::tables::ServiceId;
 use crate::pure::transition::{RingState, Rules, Stores, Swept};
 use crate::pure::wanted::WantedBackend;
 
-/// After a failure the ring returns to the canonical one no sooner than this: a rack that fails together is redistributed
-/// once, and a backend that is restarted quickly finds its slots' neighbours where it left them.
-const REBALANCE_AFTER: Duration = Duration::from_secs(5);
-
 /// No packet that began before a change of the maps is still under way after this long.
-const PACKETS_DONE: Duration = Duration::from_millis(50);
+pub(super) const PACKETS_DONE: Duration = Duration::from_millis(50);
 
 /// A service.
 #[derive(Clone, Debug)]
@@ -44,9 +39,13 @@ pub struct Service {
     /// What its limits have refused since load.
     pub refusals: Refusals,
     /// Who has slots, with which weight: what the ring was last made for.
-    serving: Vec<maglev::Member>,
+    pub(super) serving: Vec<maglev::Member>,
     /// When slots that a failure has left uneven are evened out.
-    rebalance_at: Option<Duration>,
+    pub(super) rebalance_at: Option<Duration>,
+    /// The ring and the turns are to be made anew, by [`Service::rebuild`].
+    pub(super) is_stale: bool,
+    /// The map has no ring yet: it is made with all slots as they are then.
+    is_unmade: bool,
     /// Slots that the map does not have yet, in the order in which they changed.
     stores: Stores,
 }
@@ -64,8 +63,15 @@ impl Service {
             refusals: Refusals::default(),
             serving: Vec::new(),
             rebalance_at: None,
+            is_stale: false,
+            is_unmade: false,
             stores,
         }
+    }
+
+    /// The same where the maps have never had a ring for it.
+    pub(super) fn unmade(id: ServiceId, spec: ServiceSpec, ring: RingState) -> Self {
+        Self { is_unmade: true, ..Self::new(id, spec, Vec::new(), ring, Stores::new()) }
     }
 
     /// The member with this owner.
@@ -76,7 +82,8 @@ impl Service {
     /// Takes the operator's wishes in, all but the pool.
     pub(super) fn set_spec(&mut self, spec: &ServiceSpec, now: Duration) {
         if rules(&self.spec) != rules(spec) {
-            self.stores.extend(self.ring.set_rules(rules(spec), now));
+            let stores = self.ring.set_rules(rules(spec), now);
+            self.store(stores);
         }
         if self.spec.health.kind != spec.health.kind {
             self.members.iter_mut().for_each(|m| m.round += 1);
@@ -166,85 +173,25 @@ impl Service {
         Some(if up { Event::info(text) } else { Event::warn(text) })
     }
 
-    /// Lets the ring and the schedule follow the pool. Cheap when nothing has changed.
-    pub(super) fn reshape(&mut self, now: Duration, swept: Duration) {
-        self.settle_lives(now, swept);
-        let next = self.shares(now);
-        let due = self.rebalance_at.is_some_and(|at| now >= at);
-        let dead: Vec<Owner> =
-            self.members.iter().filter(|m| !m.is_alive() && self.ring.is_named(m.owner)).map(|m| m.owner).collect();
-        if next == self.serving && dead.is_empty() && !due {
+    pub(super) fn store(&mut self, stores: Stores) {
+        if self.is_unmade {
             return;
         }
-        let wanted = maglev::build(&next);
-        // Slots of an empty pool have no flows to wait for.
-        self.stores.extend(self.ring.bereave(NOBODY, &wanted, now));
-        for owner in dead {
-            self.stores.extend(self.ring.bereave(owner, &wanted, now));
-        }
-        let failed = self.only_failures(&next);
-        if failed.is_empty() {
-            self.stores.extend(self.ring.retarget(&wanted, now));
-            self.rebalance_at = None;
+        if self.stores.is_empty() {
+            self.stores = stores;
         } else {
-            for owner in failed {
-                self.stores.extend(self.ring.move_off(owner, &wanted, now));
-            }
-            self.rebalance_at = Some(now + REBALANCE_AFTER);
-        }
-        self.turns = match self.spec.select {
-            Select::RoundRobin => schedule::build(&next),
-            // Where a new flow looks for a place when its own backend has none.
-            _ if limits::is_capped(&self.spec) => schedule::build(&alike(&next)),
-            _ => Vec::new(),
-        };
-        self.serving = next;
-    }
-
-    /// Who has just been lost to failures, where that is all that has changed.
-    fn only_failures(&self, next: &[maglev::Member]) -> Vec<Owner> {
-        let lost: Vec<Owner> =
-            self.serving.iter().map(|s| s.owner).filter(|o| !next.iter().any(|n| n.owner == *o)).collect();
-        let rest_unchanged =
-            self.serving.len() == next.len() + lost.len() && next.iter().all(|n| self.serving.contains(n));
-        let by_failure = |o: &Owner| {
-            self.member(*o).is_some_and(|m| m.phase == Phase::Serving && matches!(m.health, Health::Down(_)))
-        };
-        if rest_unchanged && lost.iter().all(by_failure) { lost } else { Vec::new() }
-    }
-
-    /// Decides whose flows are let go, and who may have flows again: after a death only when a sweep has removed every entry
-    /// that names it, else flows that have moved on would be called back.
-    fn settle_lives(&mut self, now: Duration, swept: Duration) {
-        let on_down = match (self.spec.health.on_down, self.spec.key.protocol) {
-            // No kernel answers for established flows of UDP: whatever the probes met, nobody is there for them.
-            (OnDown::Auto, Protocol::Udp) => OnDown::Move,
-            (on_down, _) => on_down,
-        };
-        let panic = self.is_panic();
-        self.panic = panic;
-        for m in &mut self.members {
-            let gone = match m.phase {
-                Phase::Disabled | Phase::Drained { .. } => true,
-                Phase::Serving => m.lets_flows_go(on_down) && !(panic && m.ever_up),
-                Phase::Draining { .. } => m.lets_flows_go(on_down),
-            };
-            match (gone, m.dead_since) {
-                (true, None) => m.dead_since = Some(now),
-                (false, Some(since)) if swept > since + PACKETS_DONE => m.dead_since = None,
-                _ => {}
-            }
+            self.stores.extend(stores);
         }
     }
 
-    fn is_panic(&self) -> bool {
+    pub(super) fn is_panic(&self) -> bool {
         let candidates = self.members.iter().filter(|m| m.phase == Phase::Serving && m.weight > 0);
         panic::is_panic(self.spec.health.panic_percent, candidates.map(candidate))
     }
 
     /// Who takes new flows now, and how much, in hundredths of a weight: up (in panic: has ever been up), not draining,
     /// alive.
-    fn shares(&self, now: Duration) -> Vec<maglev::Member> {
+    pub(super) fn shares(&self, now: Duration) -> Vec<maglev::Member> {
         let serves = |m: &&Member| m.phase == Phase::Serving && m.is_alive() && panic::serves(candidate(m), self.panic);
         self.members
             .iter()
@@ -286,7 +233,8 @@ impl Service {
             self.ring.note_refusals(now);
         }
         if let Some(blocked) = report.blocked.get(&self.id) {
-            self.stores.extend(self.ring.settle(Swept { started: report.started, blocked }, now));
+            let stores = self.ring.settle(Swept { started: report.started, blocked }, now);
+            self.store(stores);
         }
         if report.forgot.contains(&self.id) {
             self.ring.forgotten(now);
@@ -329,17 +277,21 @@ impl Service {
         self.members.retain(|m| m.owner != owner);
         self.serving.retain(|s| s.owner != owner);
         let wanted = maglev::build(&self.serving);
-        self.stores.extend(self.ring.bereave(owner, &wanted, now));
-        self.stores.extend(self.ring.retarget(&wanted, now));
+        let stores = self.ring.bereave(owner, &wanted, now);
+        self.store(stores);
+        let stores = self.ring.retarget(&wanted, now);
+        self.store(stores);
     }
 
-    /// Slots that the map does not have yet.
+    /// Slots that the map does not have yet. From here on it has a ring: one that was unmade is made by the plan that asks.
     pub(super) fn take_stores(&mut self) -> Stores {
+        self.is_unmade = false;
         std::mem::take(&mut self.stores)
     }
 
     /// The map's slots as read back; whatever differs is stored again.
     pub(super) fn compare(&mut self, slots: &[u32]) {
+        self.is_unmade = false;
         let differ = (0_u32..).zip(self.ring.values()).filter(|(i, v)| slots.get(*i as usize) != Some(v));
         self.stores = differ.collect();
     }
@@ -362,11 +314,6 @@ impl Service {
 
 const fn candidate(m: &Member) -> panic::Candidate {
     panic::Candidate { health: m.health, ever_up: m.ever_up }
-}
-
-/// The same members, each with one turn.
-fn alike(members: &[maglev::Member]) -> Vec<maglev::Member> {
-    members.iter().map(|m| maglev::Member { weight: 1, ..*m }).collect()
 }
 
 /// What the ring's rules depend on in a service's specification.

@@ -3,7 +3,7 @@ use lb_common::stats::OwnerCounters;
 
 use super::*;
 use crate::pure::desired::desired;
-use crate::pure::health::Health;
+use crate::pure::health::{Health, HealthChange};
 use crate::pure::model::{BackendState, FailKind, OnDown, ProbeKind, Tracking};
 use crate::pure::sweep::{FlowCounts, SlotSet};
 use crate::pure::tables::Observed;
@@ -51,6 +51,7 @@ fn judge(l: &mut Ledger, last: u8, to: Option<FailKind>, now: Duration) {
     let owner = member(l, last).owner;
     let to = to.map_or(Health::Up, Health::Down);
     l.health(owner, &HealthChange { to, reason: "as the test has it".to_owned() }, now);
+    l.tick(now);
 }
 
 /// A sweep that began 100 ms before `now` and saw `flows` active on each of the owners named, and nobody elsewhere.
@@ -63,6 +64,7 @@ fn sweep(l: &mut Ledger, flows: &[(Owner, u64)], now: Duration) {
         ..SweepReport::default()
     };
     l.swept(&report, now);
+    l.tick(now);
 }
 
 fn slots_of(l: &Ledger, last: u8) -> usize {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use lb_common::admission::Limits;
 use lb_common::quic::QuicConfig;
 
+use super::part::Part;
 use super::tables::{Op, ServiceId, Source, Tables};
 
 /// Slots to write, by service: a whole ring where none is there, single slots where one is.
@@ -46,6 +47,22 @@ pub fn plan(
     ops.extend(changed(&observed.services, &desired.services).map(|(e, s)| Op::SetService(e, s)));
     ops.extend(desired.prefixes.difference(&observed.prefixes).map(|p| Op::SetPrefix(*p)));
     remove(observed, desired, &mut ops);
+    ops
+}
+
+/// The same for what judgements, sweeps and time can change, where pools and the network are as they were: nothing is made or
+/// removed, so that backends come first, then slots, then services.
+pub fn plan_part(observed: &Tables, desired: Part, slots: RingChanges) -> Vec<Op> {
+    let mut ops = Vec::new();
+    let changed = desired.backends.into_iter().filter(|(o, e)| observed.backends.get(o) != Some(e));
+    ops.extend(changed.map(|(o, e)| Op::SetBackend(o, e)));
+    let none = Vec::new();
+    let changed = desired.schedules.into_iter().filter(|(id, t)| observed.schedules.get(id).unwrap_or(&none) != t);
+    ops.extend(changed.map(|(id, turns)| Op::SetSchedule(id, turns)));
+    let stored = slots.into_iter().filter(|(id, slots)| observed.rings.contains(id) && !slots.is_empty());
+    ops.extend(stored.map(|(id, slots)| Op::StoreSlots(id, slots)));
+    let changed = desired.services.into_iter().filter(|(e, s)| observed.services.get(e) != Some(s));
+    ops.extend(changed.map(|(e, s)| Op::SetService(e, s)));
     ops
 }
 

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::pure::command::BackendChange;
 use crate::pure::desired::desired;
+use crate::pure::health::{Health, HealthChange};
 use crate::pure::ledger::Ledger;
-use crate::pure::sweep::SweepReport;
+use crate::pure::model::{FailKind, ProbeKind, Select};
+use crate::pure::part::desired_part;
+use crate::pure::sweep::{SlotSet, SweepReport};
 use crate::pure::tables::{Endpoint, Observed};
 use crate::pure::testing::spec;
 use crate::pure::wanted::RuntimeChanges;
@@ -118,6 +121,67 @@ proptest! {
             now += Duration::from_secs(1);
             ledger.swept(&report, now);
             converge(&mut maps, &mut ledger, now, crash);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_judgements_sweeps_and_time_change_is_found_without_comparing_everything(
+        steps in proptest::collection::vec((0..6_usize, 0..3_u8, 0..12_u64, any::<bool>()), 1..25),
+        select in 0..3_u8,
+        slow_start in 0..2_u64,
+    ) {
+        let specs: Vec<_> = (0..2_u8).map(|n| {
+            let mut s = spec(&format!("s{n}"), &[1 + n * 10, 2 + n * 10, 3 + n * 10]);
+            s.key.port = 8_000 + u16::from(n);
+            s.health.kind = ProbeKind::Tcp;
+            s.health.slow_start = Duration::from_secs(slow_start * 10);
+            s.select = [Select::Maglev, Select::RoundRobin, Select::LeastConn][usize::from(select)];
+            s
+        }).collect();
+        let mut now = Duration::from_secs(100);
+        let mut maps = Maps::default();
+        let mut ledger =
+            Ledger::adopt(specs, RuntimeChanges::default(), &Observed::default(), &SweepReport::default(), now).expect("fits");
+        converge(&mut maps, &mut ledger, now, None);
+        let _ = ledger.take_changed();
+        let owners: Vec<_> = ledger.services().values().flat_map(|s| &s.members).map(|m| m.owner).collect();
+        for (backend, kind, seconds, sweeps) in steps {
+            now += Duration::from_millis(700 * seconds);
+            let to = match kind {
+                0 => Health::Up,
+                1 => Health::Down(FailKind::Silent),
+                _ => Health::Down(FailKind::Answered),
+            };
+            ledger.health(owners[backend], &HealthChange { to, reason: String::new() }, now);
+            ledger.look(now);
+            if sweeps {
+                let started = now.saturating_sub(Duration::from_millis(100));
+                let blocked = ledger.sweep_request(now).in_transition.into_iter().map(|id| (id, SlotSet::default()));
+                ledger.swept(&SweepReport { started, blocked: blocked.collect(), ..SweepReport::default() }, now);
+            } else {
+                ledger.look_at_all(now);
+            }
+            for is_rebuilt in [false, true] {
+                if is_rebuilt {
+                    ledger.tick(now);
+                }
+                let changed = ledger.take_changed();
+                prop_assert!(!changed.everything);
+                let part = desired_part(&ledger, &changed, maps.tables.epoch_shift, now);
+                for op in plan_part(&maps.tables, part, ledger.take_ring_changes()) {
+                    maps.apply(&op);
+                    maps.check();
+                }
+                let rest = plan(&maps.tables, &desired(&ledger, now), RingChanges::default(), |id| ledger.ring(id));
+                prop_assert_eq!(rest, []);
+            }
+            for (id, slots) in &maps.slots {
+                prop_assert!(ledger.ring(*id).expect("a ring") == *slots);
+            }
         }
     }
 }

@@ -13,11 +13,12 @@
 
 use std::time::Duration;
 
-use lb_common::slot::{NOBODY, Owner, Slot};
+use lb_common::slot::{Owner, Slot};
 
 use super::model::Tracking;
 use super::sweep::SlotSet;
 
+mod loss;
 #[cfg(test)]
 mod tests;
 
@@ -170,28 +171,6 @@ impl RingState {
         self.change(now, |i, slot| wanted.get(i).copied().filter(|w| *w != slot.current()))
     }
 
-    /// The same for one owner's slots alone: a backend that is drained, or that has failed and still answers, gets no new
-    /// flows from here on and keeps its old ones. `heirs` is the ring without it.
-    pub fn move_off(&mut self, owner: Owner, heirs: &[Owner], now: Duration) -> Stores {
-        self.change(now, |i, slot| heirs.get(i).copied().filter(|heir| slot.current() == owner && *heir != owner))
-    }
-
-    /// Rule 5: `dead` is silent, and `heirs` (the ring without it) take its place at once, with its flows. No other slot is
-    /// touched.
-    pub fn bereave(&mut self, dead: Owner, heirs: &[Owner], now: Duration) -> Stores {
-        let mut stores = Stores::new();
-        for (i, slot) in (0_u32..).zip(&mut self.slots) {
-            let heir = heirs.get(i as usize).copied().unwrap_or(NOBODY);
-            let bereaved = slot.bereave(dead, heir);
-            if bereaved != *slot {
-                *slot = bereaved;
-                stores.push((i, bereaved.0));
-            }
-        }
-        self.note_changes(&stores, now);
-        stores
-    }
-
     /// Rule 4, after a sweep: aged slots settle where nothing live disagrees, young ones age where nothing live can be
     /// untracked. What has settled in `minimal` is to be forgotten.
     ///
@@ -279,26 +258,33 @@ impl RingState {
     /// Changes every slot for which `wanted` names an owner.
     fn change(&mut self, now: Duration, wanted: impl Fn(usize, Slot) -> Option<Owner>) -> Stores {
         // Counted first: growing step by step would cost more than all the rest.
-        let changes = self.slots.iter().enumerate().filter(|(n, slot)| wanted(*n, **slot).is_some()).count();
-        let (mut stores, mut begun) = (Stores::with_capacity(changes), Vec::with_capacity(changes));
+        let count = self.slots.iter().enumerate().filter(|(n, slot)| wanted(*n, **slot).is_some()).count();
+        let mut changes = Vec::with_capacity(count);
+        let wishes = (0_u32..).zip(self.slots.iter().enumerate());
+        changes.extend(wishes.filter_map(|(i, (n, slot))| Some((i, wanted(n, *slot)?))));
+        self.change_slots(&changes, now)
+    }
+
+    /// Makes each of these owners the current one of the slot beside it. Slots come once each, and name another owner.
+    fn change_slots(&mut self, changes: &[(u32, Owner)], now: Duration) -> Stores {
+        let (mut stores, mut begun) = (Stores::with_capacity(changes.len()), Vec::with_capacity(changes.len()));
         let mut rejuvenated = false;
-        for (n, i) in (0..self.slots.len()).zip(0_u32..) {
-            let slot = self.slots[n];
-            let Some(owner) = wanted(n, slot) else { continue };
+        for (i, owner) in changes {
+            let slot = self.slots[*i as usize];
             let new = match self.rules.tracking {
-                Tracking::None => Slot::settled(owner),
-                _ => slot.change_to(owner),
+                Tracking::None => Slot::settled(*owner),
+                _ => slot.change_to(*owner),
             };
             if new.in_transition() {
-                self.forget.recall(i);
+                self.forget.recall(*i);
             }
             // A young slot stays in its cohort: previous is the same, and the idle timeout runs from the beginning.
             if new.in_transition() && (!slot.in_transition() || slot.aged()) {
-                begun.push(i);
+                begun.push(*i);
                 rejuvenated |= slot.aged();
             }
-            self.slots[n] = new;
-            stores.push((i, new.0));
+            self.slots[*i as usize] = new;
+            stores.push((*i, new.0));
         }
         if rejuvenated {
             self.aged.retain(|i| self.slots[*i as usize].aged());

@@ -1,3 +1,5 @@
+use lb_common::slot::NOBODY;
+
 use super::*;
 
 const S: Duration = Duration::from_secs(1);
