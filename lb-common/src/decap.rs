@@ -53,7 +53,7 @@ pub trait Ends {
 }
 
 /// The outer header.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Outer {
     l3: usize,
     /// Where the inner packet starts.
@@ -66,91 +66,97 @@ struct Outer {
 /// Takes an outer header off.
 #[inline(always)]
 pub fn decapsulate<P: Packet, E: Ends>(p: &mut P, ends: &E) -> Decapped {
-    let outer = match ethernet(p) {
-        Some((ETHERTYPE_IPV4, l3)) => outer_v4(p, ends, l3),
-        Some((ETHERTYPE_IPV6, l3)) => outer_v6(p, ends, l3),
+    // Filled in by steps that return a number: the verifier takes no result of which a part was never written.
+    let mut outer = Outer::default();
+    let read = match ethernet(p) {
+        Some((ETHERTYPE_IPV4, l3)) => outer_v4(p, ends, l3, &mut outer),
+        Some((ETHERTYPE_IPV6, l3)) => outer_v6(p, ends, l3, &mut outer),
         _ => Err(Decapped::Other),
     };
-    match outer {
+    match read.and_then(|()| strip(p, ends, &outer)) {
+        Ok(()) => Decapped::Done,
         Err(why) => why,
-        Ok(outer) => match strip(p, ends, &outer) {
-            Ok(done) | Err(done) => done,
-        },
     }
 }
 
 #[inline(always)]
-fn outer_v4<P: Packet, E: Ends>(p: &P, ends: &E, l3: usize) -> Result<Outer, Decapped> {
+fn outer_v4<P: Packet, E: Ends>(p: &P, ends: &E, l3: usize, outer: &mut Outer) -> Result<(), Decapped> {
     let mut ip = Ip::<[u8; 4]>::default();
     ipv4(p, l3, &mut ip).ok_or(Decapped::Other)?;
     let [class] = p.load::<1>(l3 + 1).ok_or(Decapped::Other)?;
-    outer(p, ends, &ip, &Address::v4(ip.dst), class)
+    outer.ecn = class & 3;
+    find_inner(p, ends, &ip, &Address::v4(ip.dst), outer)
 }
 
 #[inline(always)]
-fn outer_v6<P: Packet, E: Ends>(p: &P, ends: &E, l3: usize) -> Result<Outer, Decapped> {
+fn outer_v6<P: Packet, E: Ends>(p: &P, ends: &E, l3: usize, outer: &mut Outer) -> Result<(), Decapped> {
     let mut ip = Ip::<[u8; 16]>::default();
     ipv6(p, l3, &mut ip).ok_or(Decapped::Other)?;
     let [_, class] = p.load::<2>(l3).ok_or(Decapped::Other)?;
-    outer(p, ends, &ip, &Address(ip.dst), class >> 4)
+    outer.ecn = class >> 4 & 3;
+    find_inner(p, ends, &ip, &Address(ip.dst), outer)
 }
 
 #[inline(always)]
-fn outer<P: Packet, E: Ends, A>(p: &P, ends: &E, ip: &Ip<A>, dst: &Address, class: u8) -> Result<Outer, Decapped> {
+fn find_inner<P: Packet, E: Ends, A>(
+    p: &P,
+    ends: &E,
+    ip: &Ip<A>,
+    dst: &Address,
+    outer: &mut Outer,
+) -> Result<(), Decapped> {
     let is_udp = ip.protocol == PROTOCOL_UDP;
     if !(is_udp || ip.protocol == PROTOCOL_IPV4 || ip.protocol == PROTOCOL_IPV6) || !ends.is_own(dst) {
         return Err(Decapped::Other);
     }
-    let (inner, inner_is_v6) = if is_udp {
+    outer.l3 = ip.l3;
+    outer.inner = ip.l4;
+    outer.inner_is_v6 = ip.protocol == PROTOCOL_IPV6;
+    if is_udp {
         // A later piece has no ports; what is not gue's is somebody else's UDP.
         let [_, _, high, low] = p.load::<4>(ip.l4).ok_or(Decapped::Other)?;
         if matches!(ip.piece, Piece::Tail) || u16::from_be_bytes([high, low]) != ends.gue_port() {
             return Err(Decapped::Other);
         }
-        in_gue(p, ip.l4 + 8)?
-    } else {
-        (ip.l4, ip.protocol == PROTOCOL_IPV6)
-    };
-    if matches!(ip.piece, Piece::Whole) {
-        Ok(Outer { l3: ip.l3, inner, inner_is_v6, ecn: class & 3 })
-    } else {
-        Err(Decapped::Unreadable)
+        in_gue(p, ip.l4 + 8, outer)?;
     }
+    if matches!(ip.piece, Piece::Whole) { Ok(()) } else { Err(Decapped::Unreadable) }
 }
 
 /// What lies in gue at `at` (draft-ietf-intarea-gue): variant 1, an IP packet whose version says so, which is what Weir and
 /// Katran send; or variant 0 with the four bytes that every header has and nothing more, which Linux sends.
 #[inline(always)]
-fn in_gue<P: Packet>(p: &P, at: usize) -> Result<(usize, bool), Decapped> {
+fn in_gue<P: Packet>(p: &P, at: usize, outer: &mut Outer) -> Result<(), Decapped> {
     let [first, protocol, flags_high, flags_low] = p.load::<4>(at).ok_or(Decapped::Unreadable)?;
-    match first >> 4 {
-        4 => return Ok((at, false)),
-        6 => return Ok((at, true)),
-        _ => {}
+    let version = first >> 4;
+    if version == 4 || version == 6 {
+        outer.inner = at;
+        outer.inner_is_v6 = version == 6;
+        return Ok(());
     }
-    if first != 0 || flags_high != 0 || flags_low != 0 {
+    let is_ip = protocol == PROTOCOL_IPV4 || protocol == PROTOCOL_IPV6;
+    if first != 0 || flags_high != 0 || flags_low != 0 || !is_ip {
         return Err(Decapped::Unreadable);
     }
-    match protocol {
-        PROTOCOL_IPV4 => Ok((at + 4, false)),
-        PROTOCOL_IPV6 => Ok((at + 4, true)),
-        _ => Err(Decapped::Unreadable),
-    }
+    outer.inner = at + 4;
+    outer.inner_is_v6 = protocol == PROTOCOL_IPV6;
+    Ok(())
 }
 
 #[inline(always)]
-fn strip<P: Packet, E: Ends>(p: &mut P, ends: &E, outer: &Outer) -> Result<Decapped, Decapped> {
+fn strip<P: Packet, E: Ends>(p: &mut P, ends: &E, outer: &Outer) -> Result<(), Decapped> {
     let at = outer.inner;
     let [first, second] = p.load::<2>(at).ok_or(Decapped::Unreadable)?;
     if first >> 4 != if outer.inner_is_v6 { 6 } else { 4 } {
         return Err(Decapped::Unreadable);
     }
-    let (dst, ecn) = if outer.inner_is_v6 {
-        (Address(p.load::<16>(at + 24).ok_or(Decapped::Unreadable)?), second >> 4 & 3)
+    let ecn = if outer.inner_is_v6 { second >> 4 & 3 } else { second & 3 };
+    let is_ours = if outer.inner_is_v6 {
+        ends.is_vip(&Address(p.load::<16>(at + 24).ok_or(Decapped::Unreadable)?))
     } else {
-        (Address::v4(p.load::<4>(at + 16).ok_or(Decapped::Unreadable)?), second & 3)
+        ends.is_vip(&Address::v4(p.load::<4>(at + 16).ok_or(Decapped::Unreadable)?))
     };
-    if !ends.is_vip(&dst) {
+    if !is_ours {
         return Err(Decapped::NotForVip);
     }
     let new = ecn_after(ecn, outer.ecn).ok_or(Decapped::CongestionLost)?;
@@ -159,8 +165,7 @@ fn strip<P: Packet, E: Ends>(p: &mut P, ends: &E, outer: &Outer) -> Result<Decap
     }
     p.take_away(outer.l3, at - outer.l3).ok_or(Decapped::Unreadable)?;
     let kind = if outer.inner_is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-    p.store::<2>(outer.l3 - 2, kind.to_be_bytes()).ok_or(Decapped::Unreadable)?;
-    Ok(Decapped::Done)
+    p.store::<2>(outer.l3 - 2, kind.to_be_bytes()).ok_or(Decapped::Unreadable)
 }
 
 /// Congestion experienced.

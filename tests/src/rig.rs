@@ -312,7 +312,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn clear_tokens(&mut self) -> Result<()> {
+    pub(crate) fn clear_tokens(&mut self) -> Result<()> {
         let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
         let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
         let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;

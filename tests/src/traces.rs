@@ -36,6 +36,7 @@ impl Rig {
             epochs.set(*word, 0, 0)?;
         }
         kernel.clear_tuples()?;
+        kernel.clear_tokens()?;
         kernel.clear_counters(&traces.owners)
     }
 

@@ -49,6 +49,7 @@ subjects! {
     hairpin,
     l2dsr,
     encapsulation,
+    too_big,
     services,
     prefixes,
     quic,

@@ -109,6 +109,7 @@ fn other_segments_and_other_modes_are_not_looked_at() {
     assert_eq!(fixed[47], data[47]);
     assert_eq!(options(&mut bench, &data), mss(1_460));
 
+    drop(bench);
     for forward in [FORWARD_NAT, FORWARD_L2DSR] {
         let mut bench = Bench::new(world(forward));
         let ran = bench.xdp(&syn_with(at(CLIENT), at(VIP), &mss(1_460)));

@@ -93,13 +93,14 @@ impl Blocks {
             let (head, rest) = bytes.split_at(bytes.len().min(8 - self.head.len()));
             self.head.extend_from_slice(head);
             bytes = rest;
-            let Ok(head) = <[u8; 8]>::try_from(self.head.as_slice()) else { continue };
-            self.head.clear();
+            if self.head.len() < 8 {
+                continue;
+            }
             // The agent is on this machine: its byte order is ours.
-            let [a, b, c, d, e, f, g, h] = head;
-            let (kind, length) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
-            self.packets += u64::from(kind == PACKET);
-            self.left = usize::try_from(length).unwrap_or(0).saturating_sub(8);
+            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+            self.packets += u64::from(number(&self.head[..4]) == PACKET);
+            self.left = usize::try_from(number(&self.head[4..])).unwrap_or(0).saturating_sub(8);
+            self.head.clear();
         }
     }
 }

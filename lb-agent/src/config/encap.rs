@@ -102,3 +102,83 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
         report.error(&draft.field(SOURCE), message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::environment::Environment;
+    use super::super::file::parse;
+    use super::*;
+
+    /// A service of these fields, and what it is told.
+    fn read(fields: &str, vip: &str, backend: &str) -> Result<Encap, Vec<String>> {
+        let text = format!(
+            "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"llm\"\nvip = \"{vip}\"\nport = 8000\n{fields}\n\
+             [[service.backend]]\naddress = \"{backend}\"\n"
+        );
+        match parse(&text, Path::new("weir.toml"), &Environment::default()) {
+            Ok((config, _)) => Ok(config.services[0].encap),
+            Err(errors) => Err(errors.errors.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[track_caller]
+    fn refused(fields: &str, vip: &str, backend: &str, why: &str) {
+        let errors = read(fields, vip, backend).expect_err("it is wrong");
+        assert!(errors.iter().any(|error| error.contains(why)), "{errors:#?}");
+    }
+
+    const V4: &str = "203.0.113.10";
+    const V6: &str = "2001:db8::10";
+
+    #[test]
+    fn every_pair_of_families_but_6in4_goes_together() {
+        for forward in ["ipip", "gue"] {
+            let fields = format!("forward = \"{forward}\"");
+            for (vip, backend) in [(V4, "10.0.0.11"), (V6, "fd00::11"), (V4, "fd00::11")] {
+                assert_eq!(read(&fields, vip, backend), Ok(Encap::default()), "{forward}: {vip} to {backend}");
+            }
+            refused(
+                &fields,
+                V6,
+                "10.0.0.11",
+                "not of one family; a backend that answers IPv6 clients has an IPv6 address",
+            );
+        }
+    }
+
+    #[test]
+    fn sources_and_port_are_read_as_written() {
+        let fields = "forward = \"gue\"\nencap_source = [\"10.9.0.0/20\", \"fd09::/64\"]\ngue_port = 9886";
+        let encap = read(fields, V4, "10.0.0.11").expect("it is right");
+        assert_eq!(encap.source_v4, (Ipv4Addr::new(10, 9, 0, 0), 20));
+        assert_eq!((encap.source_v6.1, encap.gue_port.get()), (64, 9_886));
+        let one = read("forward = \"ipip\"\nencap_source = \"10.9.0.1/32\"", V4, "10.0.0.11").expect("it is right");
+        assert_eq!(one.source_towards("10.0.0.11".parse().expect("an address")).1, 0);
+    }
+
+    #[test]
+    fn what_means_nothing_or_cannot_be_is_refused_with_the_reason() {
+        for (fields, why) in [
+            ("encap_source = \"10.9.0.0/16\"", "means nothing without forward = \"ipip\" or forward = \"gue\""),
+            ("forward = \"ipip\"\ngue_port = 6080", "means nothing without forward = \"gue\""),
+            ("forward = \"ipip\"\nencap_source = \"10.9.0.1/16\"", "the bits behind the prefix are the flow's"),
+            ("forward = \"ipip\"\nencap_source = \"10.0.0.0/4\"", "prefix length of 8 to 32"),
+            ("forward = \"ipip\"\nencap_source = \"10.9.0.0\"", "wanted a network such as"),
+            ("forward = \"ipip\"\nencap_source = [\"10.9.0.0/16\", \"10.8.0.0/16\"]", "two networks of one family"),
+            ("forward = \"ipip\"\nencap_source = \"203.0.113.0/24\"", "203.0.113.10 lies in the outer source network"),
+            ("forward = \"ipip\"\nsnat = true", "goes with forward = \"nat\" only"),
+            ("forward = \"gue\"\ngue_port = 0", "wanted a number, 1 to 65535"),
+        ] {
+            refused(fields, V4, "10.0.0.11", why);
+        }
+    }
+
+    #[test]
+    fn the_client_packets_port_is_the_backends() {
+        refused("forward = \"ipip\"", V4, "10.0.0.11\"\nport = \"9000", "wanted a number");
+        let text = "10.0.0.11\"\nport = 9000 # \"";
+        refused("forward = \"ipip\"", V4, text, "the client's packet reaches the backend as it is");
+    }
+}

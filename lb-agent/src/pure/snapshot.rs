@@ -277,7 +277,7 @@ pub struct Explanation {
     pub flow: Option<String>,
     /// The same in parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entry: Option<FlowEntryStatus>,
+    pub entry: Option<Box<FlowEntryStatus>>,
     /// Steps in order, in words.
     pub steps: Vec<String>,
 }

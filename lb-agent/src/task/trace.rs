@@ -74,7 +74,9 @@ pub async fn run(
                 let _ = reply.send(viewing);
             }
             _ = turns.tick(), if !lookers.is_empty() => {
-                lookers.iter_mut().for_each(|looker| tell_lost(looker, sights.lost(looker.tap)));
+                for looker in &mut lookers {
+                    tell_lost(looker, sights.lost(looker.tap));
+                }
             }
             ready = sights.ready(), if !lookers.is_empty() => {
                 if let Err(e) = ready {
@@ -109,13 +111,13 @@ async fn open(
 
 /// What the single writer says; an error: it has ended.
 async fn ask(commands: &mpsc::Sender<Request>, command: Command) -> Result<Result<Reply, Refusal>, Refusal> {
-    let ended = |_| Refusal::Failed("the agent is ending".to_owned());
+    let ended = || Refusal::Failed("the agent is ending".to_owned());
     let (reply, answer) = oneshot::channel();
-    commands.send((command, reply)).await.map_err(|_| ended(()))?;
+    commands.send((command, reply)).await.map_err(|_| ended())?;
     match answer.await {
         Ok(Err(refusal)) => Err(refusal),
         Ok(Ok(reply)) => Ok(Ok(reply)),
-        Err(_) => Err(ended(())),
+        Err(_) => Err(ended()),
     }
 }
 

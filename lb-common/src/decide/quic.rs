@@ -6,16 +6,18 @@
 //! ring, as the draft's fallback asks. (It would rather drop short headers that name nobody: we do not, since a pool may have
 //! servers that are not configured yet.)
 
-use super::select::{Choice, choose_named};
+use super::select::{Choice, Question, choose, lookup};
 use super::work::SheetOf;
 use super::{Next, key_of};
 use crate::family::Family;
-use crate::flow::Segment;
+use crate::flow::{FlowKey, Segment};
+use crate::host::Host;
 use crate::packet::Packet;
 use crate::parse::Ip;
 use crate::quic::{QuicConfig, QuicServerKey, SERVER_ID_MAX};
-use crate::service::{ServiceEntry, TRACKING_FULL};
-use crate::slot::{NOBODY, Owner};
+use crate::service::{FORWARD_NAT, SELECT_LEAST_CONN, ServiceEntry, TRACKING_FULL};
+use crate::slot::{NOBODY, Owner, slot_of};
+use crate::table::is_first_in_epoch;
 use crate::tables::Tables;
 
 /// Bytes of a UDP header.
@@ -66,6 +68,46 @@ pub(super) fn route<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut S
         }
         None => Next::Table,
     }
+}
+
+/// As `select::choose`, for a QUIC service: `named` is whom the packet's connection ID names, if anybody. Such a packet needs neither ring nor
+/// table; under `full` its flow is entered and counted where it goes, and its entry is asked first by packets that name nobody:
+/// otherwise rule 1 and a flow that has changed its address would correct each other for ever.
+#[inline(always)]
+fn choose_named<T: Tables>(
+    t: &T,
+    host: &Host,
+    service: &ServiceEntry,
+    key: FlowKey,
+    (segment, keeps_books): (Segment, bool),
+    named: Owner,
+    question: &mut Question,
+) -> Option<Owner> {
+    let is_full = service.tracking == TRACKING_FULL;
+    if named == NOBODY && !is_full {
+        return choose(t, host, service, key, (segment, keeps_books), question);
+    }
+    let now = t.now();
+    if named != NOBODY && !(is_full && keeps_books && is_first_in_epoch(t, host, key, now)) {
+        return Some(named);
+    }
+    let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
+        return Some(named);
+    };
+    *question = Question {
+        what: lookup(host, service, key),
+        segment,
+        slot,
+        now,
+        epoch_shift: host.epoch_shift,
+        select: service.select,
+        is_nat: service.forward == FORWARD_NAT,
+        named,
+        table_first: true,
+        counts_load: service.select == SELECT_LEAST_CONN,
+        keeps_books,
+    };
+    None
 }
 
 /// Reads the ID. `None`: the datagram is too short to carry one that names anybody.

@@ -33,25 +33,26 @@ impl Choice {
 
 /// One packet's question to the flow table.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what a packet asks for, no state machine")]
 pub(super) struct Question {
     /// The flow.
     pub(super) what: Lookup,
     /// What the packet says about it.
     pub(super) segment: Segment,
     /// Its slot, as it was when the question was put.
-    slot: Slot,
-    now: Ticks,
-    epoch_shift: u32,
-    select: u8,
-    is_nat: bool,
+    pub(super) slot: Slot,
+    pub(super) now: Ticks,
+    pub(super) epoch_shift: u32,
+    pub(super) select: u8,
+    pub(super) is_nat: bool,
     /// The packet itself names its owner (QUIC): no ring and no table says otherwise. `NOBODY`: it does not.
-    named: Owner,
+    pub(super) named: Owner,
     /// Where the table knows the flow, the ring is not asked.
-    table_first: bool,
+    pub(super) table_first: bool,
     /// The service is least_conn.
     pub(super) counts_load: bool,
     /// Whether the answer may change the table.
-    keeps_books: bool,
+    pub(super) keeps_books: bool,
 }
 
 /// The owner of the flow that a client's packet belongs to; `None` where the flow table must be asked, and then what to ask is in
@@ -97,46 +98,6 @@ pub(super) fn choose<T: Tables>(
     None
 }
 
-/// The same for a QUIC service: `named` is whom the packet's connection ID names, if anybody. Such a packet needs neither ring nor
-/// table; under `full` its flow is entered and counted where it goes, and its entry is asked first by packets that name nobody:
-/// otherwise rule 1 and a flow that has changed its address would correct each other for ever.
-#[inline(always)]
-pub(super) fn choose_named<T: Tables>(
-    t: &T,
-    host: &Host,
-    service: &ServiceEntry,
-    key: FlowKey,
-    (segment, keeps_books): (Segment, bool),
-    named: Owner,
-    question: &mut Question,
-) -> Option<Owner> {
-    let is_full = service.tracking == TRACKING_FULL;
-    if named == NOBODY && !is_full {
-        return choose(t, host, service, key, (segment, keeps_books), question);
-    }
-    let now = t.now();
-    if named != NOBODY && !(is_full && keeps_books && is_first_in_epoch(t, host, key, now)) {
-        return Some(named);
-    }
-    let Some(slot) = t.slot(service.id, slot_of(key.tag, service.slot_by_source())) else {
-        return Some(named);
-    };
-    *question = Question {
-        what: lookup(host, service, key),
-        segment,
-        slot,
-        now,
-        epoch_shift: host.epoch_shift,
-        select: service.select,
-        is_nat: service.forward == FORWARD_NAT,
-        named,
-        table_first: true,
-        counts_load: service.select == SELECT_LEAST_CONN,
-        keeps_books,
-    };
-    None
-}
-
 /// The owner of a flow that an ICMP error speaks of. Changes nothing.
 #[inline(always)]
 pub(super) fn owner_of_quoted<T: Tables>(
@@ -160,7 +121,7 @@ pub(super) fn owner_of_quoted<T: Tables>(
 }
 
 #[inline(always)]
-const fn lookup(host: &Host, service: &ServiceEntry, key: FlowKey) -> Lookup {
+pub(super) const fn lookup(host: &Host, service: &ServiceEntry, key: FlowKey) -> Lookup {
     Lookup { key, mask: host.flow_mask, service: service.id, idle_ticks: service.idle_ticks }
 }
 

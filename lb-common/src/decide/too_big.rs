@@ -1,7 +1,8 @@
 //! A packet that does not fit: its sender is told how large it may be (RFC 1191, RFC 8201), at a limited rate.
 //!
 //! Also where don't-fragment is not set: XDP cannot fragment, Katran does likewise, and a sender that is told sends smaller packets
-//! or fragments itself. Not about ICMP errors, nor about a datagram's later pieces (RFC 1122, section 3.2.2).
+//! or fragments itself. Not about ICMP errors, nor a datagram's later pieces, nor what no single host has sent to a single host (RFC
+//! 1122, section 3.2.2; RFC 4443, section 2.4 (e)).
 
 use super::work::SheetOf;
 use super::{Next, report};
@@ -17,6 +18,9 @@ use crate::verdict::Verdict;
 #[inline(never)]
 pub(super) fn tell<F: Family, P: Packet, T: Tables>(p: &P, t: &T, sheet: &mut SheetOf<F>) -> Next {
     if P::CAN_RESOLVE || sheet.limit == 0 || matches!(sheet.ip.piece, Piece::Tail) {
+        return Next::Done;
+    }
+    if !F::is_unicast(&sheet.ip.src) || !matches!(p.load::<1>(0), Some([first]) if first & 1 == 0) {
         return Next::Done;
     }
     let header = sheet.ip.l4 - sheet.ip.l3;

@@ -211,6 +211,11 @@ impl Case {
         self
     }
 
+    /// This packet is sent instead of it.
+    pub fn answered(self, verdict: Verdict, packet: &Packet) -> Self {
+        self.becomes(verdict, vec![Change::Answer(packet.frame())])
+    }
+
     /// This owner's record counts it.
     pub fn counts(mut self, owner: Owner, events: &[Event]) -> Self {
         (self.owner, self.events) = (owner, events.to_vec());

@@ -26,6 +26,8 @@ pub enum Change {
     Lent(Level, Field, Range<u16>),
     /// It is inside another packet now. Comes last.
     Wrapped(Outer),
+    /// Another frame takes its place. Comes alone.
+    Answer(Vec<u8>),
 }
 
 impl Change {
@@ -55,11 +57,14 @@ pub fn bytes_of(ip: IpAddr) -> Vec<u8> {
 
 /// What `sent` must become. `got` is asked for nothing but a lent port.
 pub(super) fn expected(sent: &[u8], changes: &[Change], got: &[u8]) -> Result<Vec<u8>> {
+    if let [Change::Answer(frame)] = changes {
+        return Ok(frame.clone());
+    }
     let layout = Layout::of(sent);
     let mut frame = sent.to_vec();
     for change in changes {
         let (level, field, bytes) = match change {
-            Change::Wrapped(_) => continue,
+            Change::Wrapped(_) | Change::Answer(_) => continue,
             Change::Set(level, field, bytes) => (*level, *field, bytes.clone()),
             Change::OneHop => {
                 let at = layout.find(Level::Packet, Field::Ttl).context("no TTL")?.start;

@@ -45,10 +45,6 @@ fn ways(side: Side) -> Vec<Case> {
         case(side, "a packet that just fits the way to the backend")
             .send(narrow.ask().payload(&vec![1; room]))
             .forwards(&narrow, &[Opened]),
-        case(side, "a packet that is a byte too large for the way to the backend")
-            .send(narrow.ask().payload(&vec![1; room + 1]))
-            .ends(Verdict::DropTooBig)
-            .counts(narrow.owner, &[Opened]),
         case(side, "a backend behind another interface")
             .world(move |w| w.backend(owner).ifindex = OTHER)
             .send(nat.ask())

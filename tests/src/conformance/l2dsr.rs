@@ -76,11 +76,5 @@ fn ways(side: Side) -> Vec<Case> {
                 .send(s.ask().payload(&vec![1; room]))
                 .becomes(Verdict::Forward, s.macs()),
         ),
-        opened(
-            case(side, "l2dsr: a packet that is a byte too large for the way")
-                .world(move |w| w.backend(owner).mtu = 1_280)
-                .send(s.ask().payload(&vec![1; room + 1]))
-                .ends(Verdict::DropTooBig),
-        ),
     ]
 }

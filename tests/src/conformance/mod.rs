@@ -38,6 +38,7 @@ mod services;
 mod snat;
 mod tc;
 mod tcp;
+mod too_big;
 mod udp;
 
 pub use runner::run;
@@ -45,7 +46,7 @@ pub use runner::run;
 use case::Case;
 
 /// Every subject, as its test is called, and what makes its cases.
-pub const TABLES: [(&str, fn() -> Vec<Case>); 24] = [
+pub const TABLES: [(&str, fn() -> Vec<Case>); 25] = [
     ("ethernet", ethernet::cases),
     ("ipv4", ipv4::cases),
     ("ipv6", ipv6::cases),
@@ -63,6 +64,7 @@ pub const TABLES: [(&str, fn() -> Vec<Case>); 24] = [
     ("hairpin", hairpin::cases),
     ("l2dsr", l2dsr::cases),
     ("encapsulation", encapsulation::cases),
+    ("too_big", too_big::cases),
     ("services", services::cases),
     ("prefixes", prefixes::cases),
     ("quic", quic::cases),

@@ -67,8 +67,11 @@ fn check(bench: &mut Bench, case: &Case) -> Result<()> {
     ensure!(ran.verdict == Some(case.verdict), "ends as {verdict} instead of {}", case.verdict.name());
     let wanted = action_of(case);
     ensure!(ran.action == wanted, "the program returns {} instead of {wanted}", ran.action);
-    let wanted = expected(&sent, &case.changes, &ran.frame)?;
-    ensure!(ran.frame == wanted, "leaves otherwise than expected: {}", difference(&wanted, &ran.frame));
+    // A report is a packet of its own; tests/tests/too_big.rs reads it field by field.
+    if case.verdict != Verdict::SendTooBig {
+        let wanted = expected(&sent, &case.changes, &ran.frame)?;
+        ensure!(ran.frame == wanted, "leaves otherwise than expected: {}", difference(&wanted, &ran.frame));
+    }
     if case.is_sound && matches!(case.verdict.fate(), Fate::Send) && case.verdict != Verdict::ArpReply {
         sound(&ran.frame).context("what leaves")?;
     }

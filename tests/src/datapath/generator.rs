@@ -83,8 +83,6 @@ pub struct Sent {
     pub syns: u64,
     /// How long it took.
     pub took: Duration,
-    /// For how long of it this thread had a CPU, the kernel's work for its frames included: on a busy machine less.
-    pub cpu: Duration,
 }
 
 impl Generator {
@@ -132,24 +130,24 @@ impl Generator {
     /// Sends `frames`, rounded up to whole batches.
     pub fn send(&mut self, traffic: Traffic, check: Check, near: u32, frames: u32) -> Result<Sent> {
         self.prepare(traffic, check, near)?;
-        let began = Start::now()?;
+        let began = Instant::now();
         let mut left = frames.div_ceil(BATCH) * BATCH;
         while left > 0 {
             let now = left.min(SLICE);
             self.slice(now)?;
             left -= now;
         }
-        self.sent(&began)
+        self.sent(began.elapsed())
     }
 
     /// Sends for so long.
     pub fn send_for(&mut self, traffic: Traffic, check: Check, near: u32, time: Duration) -> Result<Sent> {
         self.prepare(traffic, check, near)?;
-        let began = Start::now()?;
-        while began.wall.elapsed() < time {
+        let began = Instant::now();
+        while began.elapsed() < time {
             self.slice(SLICE)?;
         }
-        self.sent(&began)
+        self.sent(began.elapsed())
     }
 
     fn prepare(&mut self, traffic: Traffic, check: Check, near: u32) -> Result<()> {
@@ -192,28 +190,15 @@ impl Generator {
         }
     }
 
-    fn sent(&mut self, began: &Start) -> Result<Sent> {
-        let (took, cpu) = (began.wall.elapsed(), cpu_time()?.saturating_sub(began.cpu));
+    fn sent(&mut self, took: Duration) -> Result<Sent> {
         let before = self.control;
         self.control = self.control_map()?.get(&0, 0)?;
         let more = |word: usize| self.control[word].wrapping_sub(before[word]);
-        Ok(Sent { data: more(SENT_DATA), syns: more(SYNS), took, cpu })
+        Ok(Sent { data: more(SENT_DATA), syns: more(SYNS), took })
     }
 
     fn control_map(&mut self) -> Result<Array<&mut MapData, Control>> {
         Ok(Array::try_from(self.ebpf.map_mut(CONTROL_MAP).context("no map of orders")?)?)
-    }
-}
-
-/// When sending began, by both clocks.
-struct Start {
-    wall: Instant,
-    cpu: Duration,
-}
-
-impl Start {
-    fn now() -> Result<Self> {
-        Ok(Self { wall: Instant::now(), cpu: cpu_time()? })
     }
 }
 

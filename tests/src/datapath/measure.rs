@@ -21,7 +21,7 @@ use super::control::{DATA_FRAMES, FRAMES, MOVED};
 use super::device::{Device, EPOCH_SHIFT, total};
 use super::generator::{Check, Generator, Sent, Traffic, cpu_time};
 use super::peer::Peer;
-use super::report::{Flood, Program, Rate, Round, Row, Syns};
+use super::report::{Flood, Program, Round, Row, Syns};
 use super::wire::Wires;
 
 /// How long, and how often.
@@ -70,6 +70,14 @@ impl Subject<'_> {
         match self {
             Self::Weir { device, .. } => device.info(),
             Self::Peer(peer) => peer.info(),
+        }
+    }
+
+    /// Data segments so far whose flow the peer's LRU did not know.
+    fn lru_misses(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Weir { .. } => Ok(None),
+            Self::Peer(peer) => peer.misses().map(Some),
         }
     }
 }
@@ -177,10 +185,14 @@ impl<'w> Measurement<'_, 'w> {
         let traffic = self.case.traffic().unwrap_or(Traffic::Data(1));
         let (part, near) = (self.part, self.subject.near());
         let floor_ns = self.floor_cost(traffic)?;
+        let missed = self.subject.lru_misses()?;
         let (ns, _) = self.cost(|generator| generator.send_for(traffic, Check::Off, near, part))?;
-        let floor = self.floor_rate(traffic)?;
-        let rate = self.rate(|generator| generator.send_for(traffic, Check::Off, near, part))?.0;
-        row.rounds.push(Round { ns, floor_ns, rate, floor });
+        if let Some((before, now)) = missed.zip(self.subject.lru_misses()?) {
+            *row.lru_misses.get_or_insert_default() += now - before;
+        }
+        let floor_mpps = self.floor_rate(traffic)?;
+        let mpps = self.rate(|generator| generator.send_for(traffic, Check::Off, near, part))?.0;
+        row.rounds.push(Round { ns, floor_ns, mpps, floor_mpps });
         Ok(())
     }
 
@@ -201,10 +213,10 @@ impl<'w> Measurement<'_, 'w> {
             syn.refused += after.refused - before.refused;
             syn.evicted += after.evicted - before.evicted;
         }
-        let floor = self.floor_rate(Traffic::Syn)?;
+        let floor_mpps = self.floor_rate(Traffic::Syn)?;
         let _before = self.emptied()?;
-        let rate = self.rate(send)?.0;
-        row.rounds.push(Round { ns, floor_ns, rate, floor });
+        let mpps = self.rate(send)?.0;
+        row.rounds.push(Round { ns, floor_ns, mpps, floor_mpps });
         Ok(())
     }
 
@@ -228,15 +240,15 @@ impl<'w> Measurement<'_, 'w> {
             row.flood = Some(Flood { active_before, syns: full.syns, ..Flood::default() });
         }
         let floor_ns = self.floor_cost(flood)?;
-        let floor = self.floor_rate(flood)?;
+        let floor_mpps = self.floor_rate(flood)?;
         let came = self.generator.received()?;
         let compare = Check::Compare(self.notes);
-        let (ordinary_rate, ordinary) = self.rate(|generator| generator.send_for(calm, compare, near, part))?;
-        let (rate, flooded) = self.rate(|generator| generator.send_for(flood, compare, near, part))?;
+        let (ordinary_mpps, ordinary) = self.rate(|generator| generator.send_for(calm, compare, near, part))?;
+        let (mpps, flooded) = self.rate(|generator| generator.send_for(flood, compare, near, part))?;
         let (ns, measured) = self.cost(|generator| generator.send_for(flood, compare, near, part))?;
         let now = self.generator.received()?;
         let active_after = active(&self.device()?.sweep()?);
-        row.rounds.push(Round { ns, floor_ns, rate, floor });
+        row.rounds.push(Round { ns, floor_ns, mpps, floor_mpps });
         let sum = row.flood.get_or_insert_default();
         let established_packets = now[DATA_FRAMES] - came[DATA_FRAMES];
         sum.syns += flooded.syns + measured.syns;
@@ -244,7 +256,7 @@ impl<'w> Measurement<'_, 'w> {
         sum.moved += now[MOVED] - came[MOVED];
         sum.lost += (ordinary.data + flooded.data + measured.data).saturating_sub(established_packets);
         sum.active_after = active_after;
-        sum.ordinary.push(ordinary_rate);
+        sum.ordinary_mpps.push(ordinary_mpps);
         Ok(())
     }
 
@@ -307,18 +319,17 @@ impl<'w> Measurement<'_, 'w> {
         Ok((ns_between(&before, &self.subject.info()?), sent))
     }
 
-    fn floor_rate(&mut self, traffic: Traffic) -> Result<Rate> {
+    fn floor_rate(&mut self, traffic: Traffic) -> Result<f64> {
         let (near, part) = (self.generator.floor().near, self.part);
         Ok(self.rate(|generator| generator.send_for(traffic, Check::Off, near, part))?.0)
     }
 
-    /// Frames that came back.
-    fn rate(&mut self, send: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(Rate, Sent)> {
+    /// Frames that came back, millions a second.
+    fn rate(&mut self, send: impl FnOnce(&mut Generator) -> Result<Sent>) -> Result<(f64, Sent)> {
         let before = self.generator.received()?[FRAMES];
         let sent = send(self.generator)?;
         let millions = as_f64(self.generator.received()?[FRAMES] - before) / 1e6;
-        let rate = Rate { mpps: millions / sent.took.as_secs_f64(), per_cpu: millions / sent.cpu.as_secs_f64() };
-        Ok((rate, sent))
+        Ok((millions / sent.took.as_secs_f64(), sent))
     }
 }
 

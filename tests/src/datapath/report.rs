@@ -6,15 +6,6 @@ use serde::Serialize;
 
 use super::case::Case;
 
-/// Frames that came back, millions a second.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Rate {
-    /// By the clock on the wall.
-    pub mpps: f64,
-    /// By the time that the sending CPU had for it: the same where nobody else wants that CPU.
-    pub per_cpu: f64,
-}
-
 /// What one round found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
@@ -22,10 +13,10 @@ pub struct Round {
     pub ns: f64,
     /// Cost of the floor beside it, ns.
     pub floor_ns: f64,
-    /// What came back.
-    pub rate: Rate,
+    /// Packets that came back, millions a second.
+    pub mpps: f64,
     /// The same of the floor.
-    pub floor: Rate,
+    pub floor_mpps: f64,
 }
 
 /// The program that a case ran.
@@ -71,8 +62,8 @@ pub struct Flood {
     pub active_before: u64,
     /// After it.
     pub active_after: u64,
-    /// The rate of ordinary packets alone, one a round.
-    pub ordinary: Vec<Rate>,
+    /// Ordinary packets alone that came back, millions a second, one a round.
+    pub ordinary_mpps: Vec<f64>,
 }
 
 /// Sweeps over a table full of live flows.
@@ -101,6 +92,8 @@ pub struct Row {
     pub flood: Option<Flood>,
     /// Of sweeps.
     pub sweep: Option<Sweep>,
+    /// Of the peer: data segments whose flow its LRU did not know, while costs were measured.
+    pub lru_misses: Option<u64>,
 }
 
 /// A row as JSON has it. What a case has no value for is null.
@@ -122,8 +115,6 @@ struct Line<'a> {
     ratio_to_floor: Option<f64>,
     mpps: Option<f64>,
     floor_mpps: Option<f64>,
-    mpps_per_cpu: Option<f64>,
-    floor_mpps_per_cpu: Option<f64>,
     rounds: usize,
     program: Program,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,12 +123,14 @@ struct Line<'a> {
     flood: &'a Option<Flood>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sweep: &'a Option<Sweep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lru_misses: Option<u64>,
 }
 
 impl Row {
     /// Nothing measured yet.
     pub const fn new(case: Case, program: Program) -> Self {
-        Self { case, program, rounds: Vec::new(), syn: None, flood: None, sweep: None }
+        Self { case, program, rounds: Vec::new(), syn: None, flood: None, sweep: None, lru_misses: None }
     }
 
     fn line(&self) -> Line<'_> {
@@ -159,15 +152,14 @@ impl Row {
             net_ns: median(net).map(rounded),
             net_ns_range: nets().reduce(f64::min).zip(nets().reduce(f64::max)).map(|(a, b)| [rounded(a), rounded(b)]),
             ratio_to_floor: ns.zip(floor_ns).map(|(ns, floor)| rounded(ns / floor)),
-            mpps: median(|r| r.rate.mpps).map(rounded),
-            floor_mpps: median(|r| r.floor.mpps).map(rounded),
-            mpps_per_cpu: median(|r| r.rate.per_cpu).map(rounded),
-            floor_mpps_per_cpu: median(|r| r.floor.per_cpu).map(rounded),
+            mpps: median(|r| r.mpps).map(rounded),
+            floor_mpps: median(|r| r.floor_mpps).map(rounded),
             rounds: self.rounds.len(),
             program: self.program,
             syn: &self.syn,
             flood: &self.flood,
             sweep: &self.sweep,
+            lru_misses: self.lru_misses,
         }
     }
 }
@@ -185,8 +177,8 @@ pub fn json(rows: &[Row]) -> serde_json::Result<String> {
 pub fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.case.name.len()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{:width$} {:>8} {:>8} {:>8} {:>16} {:>7} {:>7} {:>7} {:>7} {:>7}\n",
-        "case", "ns", "floor", "net ns", "(lowest-highest)", "/floor", "Mpps", "floor", "per CPU", "floor"
+        "{:width$} {:>8} {:>8} {:>8} {:>16} {:>7} {:>7} {:>7}\n",
+        "case", "ns", "floor", "net ns", "(lowest-highest)", "/floor", "Mpps", "floor"
     );
     for row in rows.iter().filter(|row| !row.rounds.is_empty()) {
         let line = row.line();
@@ -194,7 +186,7 @@ pub fn table(rows: &[Row]) -> String {
         let range = line.net_ns_range.map_or_else(String::new, |[low, high]| format!("({low:.1}-{high:.1})"));
         let _infallible = writeln!(
             text,
-            "{:width$} {:>8} {:>8} {:>8} {range:>16} {:>7} {:>7} {:>7} {:>7} {:>7}",
+            "{:width$} {:>8} {:>8} {:>8} {range:>16} {:>7} {:>7} {:>7}",
             line.case,
             shown(line.ns, 1),
             shown(line.floor_ns, 1),
@@ -202,8 +194,6 @@ pub fn table(rows: &[Row]) -> String {
             shown(line.ratio_to_floor, 2),
             shown(line.mpps, 2),
             shown(line.floor_mpps, 2),
-            shown(line.mpps_per_cpu, 2),
-            shown(line.floor_mpps_per_cpu, 2),
         );
     }
     for sentence in rows.iter().flat_map(sentences) {
@@ -232,21 +222,21 @@ fn sentences(row: &Row) -> Vec<String> {
     let mut sentences = Vec::new();
     if let Some(syn) = &row.syn {
         let Syns { sent, opened, refused, evicted, capacity, table_bytes } = syn;
-        let rate = median(row.rounds.iter().map(|r| r.rate.per_cpu)).unwrap_or_default();
+        let rate = median(row.rounds.iter().map(|r| r.mpps)).unwrap_or_default();
         sentences.push(format!(
-            "{name}: {sent} SYNs opened {opened} flows, {refused} refused, {evicted} evicted, {rate:.2} million a CPU's second; the table is \
+            "{name}: {sent} SYNs opened {opened} flows, {refused} refused, {evicted} evicted, {rate:.2} million a second; the table is \
              made for {capacity} flows and takes {:.1} MiB",
             as_f64(*table_bytes) / f64::from(1 << 20)
         ));
     }
     if let Some(flood) = &row.flood {
-        let Flood { syns, established_packets, moved, lost, active_before, active_after, ordinary } = flood;
-        let flooded = median(row.rounds.iter().map(|r| r.rate.per_cpu)).unwrap_or_default();
-        let ordinary = median(ordinary.iter().map(|r| r.per_cpu)).unwrap_or_default();
+        let Flood { syns, established_packets, moved, lost, active_before, active_after, ordinary_mpps } = flood;
+        let flooded = median(row.rounds.iter().map(|r| r.mpps)).unwrap_or_default();
+        let ordinary = median(ordinary_mpps.iter().copied()).unwrap_or_default();
         sentences.push(format!(
             "{name}: among {syns} SYNs {established_packets} packets of established flows came back, {moved} moved, {lost} lost; active \
              flows {active_before} before and {active_after} after; throughput {:.0} % of ordinary packets' ({flooded:.2} of {ordinary:.2} \
-             million a CPU's second)",
+             million a second)",
             100.0 * flooded / ordinary
         ));
     }
@@ -255,6 +245,10 @@ fn sentences(row: &Row) -> Vec<String> {
             "{name}: {:.2} ms of one core over {places} places with {active_flows} active flows",
             median(ms.iter().copied()).unwrap_or_default()
         ));
+    }
+    if let Some(misses) = row.lru_misses.filter(|misses| *misses > 0) {
+        sentences
+            .push(format!("{name}: {misses} segments of flows that the LRU did not know, while the cost was measured"));
     }
     sentences
 }

@@ -222,9 +222,8 @@ impl View {
         let most = usize::try_from(self.left).unwrap_or(A_PIECE).min(A_PIECE);
         let mut told = Vec::with_capacity(most);
         let deadline = self.until.min(Instant::now() + PIECE_EVERY);
-        match timeout_at(deadline, self.viewing.told.recv_many(&mut told, most)).await {
-            Ok(0) => return None,
-            Ok(_) | Err(_) => {}
+        if let Ok(0) = timeout_at(deadline, self.viewing.told.recv_many(&mut told, most)).await {
+            return None;
         }
         self.names.follow(&self.snapshots);
         let seen = told.iter().filter(|told| matches!(told, Told::Seen(_))).count();

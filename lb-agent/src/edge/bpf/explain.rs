@@ -130,13 +130,13 @@ fn flow_steps(
             let entry = entry_state(found.entry, t);
             steps.push(format!("the flow table knows the flow: {entry}"));
             told.flow = Some(entry);
-            told.entry = Some(FlowEntryStatus {
+            told.entry = Some(Box::new(FlowEntryStatus {
                 state: state_name(found.entry.state_number()).to_owned(),
                 owner: found.entry.owner(),
                 backend: None,
                 tag: format!("{:08x}", found.entry.tag()),
                 silent_s: u64::from(t.now.since(found.entry.time())) * TICK_NS / 1_000_000_000,
-            });
+            }));
         }
         None => steps.push("the flow table does not know the flow".to_owned()),
     }

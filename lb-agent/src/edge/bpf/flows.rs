@@ -79,15 +79,12 @@ impl FlowReader {
             let (by_source, ports) = (backend.slot_by_source(), (key.client_port, key.vip_port));
             let client = Ipv6Addr::from(key.client.0);
             let in_prefix = prefixes.contains(&key.service);
-            let flow = match client.to_ipv4_mapped() {
-                Some(v4) => {
-                    let flow = flow_v4(&host.seed, v4.octets(), ports.0, ports.1, key.service, by_source);
-                    if in_prefix { to_vip_v4(&host.seed, flow, key.vip.as_v4(), by_source) } else { flow }
-                }
-                None => {
-                    let flow = flow_v6(&host.seed, &key.client.0, ports.0, ports.1, key.service, by_source);
-                    if in_prefix { to_vip_v6(&host.seed, flow, &key.vip.0, by_source) } else { flow }
-                }
+            let flow = if let Some(v4) = client.to_ipv4_mapped() {
+                let flow = flow_v4(&host.seed, v4.octets(), ports.0, ports.1, key.service, by_source);
+                if in_prefix { to_vip_v4(&host.seed, flow, key.vip.as_v4(), by_source) } else { flow }
+            } else {
+                let flow = flow_v6(&host.seed, &key.client.0, ports.0, ports.1, key.service, by_source);
+                if in_prefix { to_vip_v6(&host.seed, flow, &key.vip.0, by_source) } else { flow }
             };
             let known = KnownTuple {
                 client: SocketAddr::new(client.to_canonical(), u16::from_be_bytes(key.client_port)),

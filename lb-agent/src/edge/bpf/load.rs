@@ -134,7 +134,7 @@ struct Parts {
 impl Parts {
     fn with(self, holds: [Hold; 2], adopted: bool) -> Loaded {
         let Self { dataplane, sweeper, sights, flows, links, problems, interfaces, log } = self;
-        Loaded { dataplane, sweeper, sights, flows, links, adopted, problems, interfaces, log, holds }
+        Loaded { dataplane, sweeper, flows, sights, links, adopted, problems, interfaces, log, holds }
     }
 }
 
