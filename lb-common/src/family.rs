@@ -488,7 +488,7 @@ const fn joined(upper: u64, lower: u64) -> [u8; 16] {
 /// The first `bits` of 64.
 #[inline(always)]
 const fn leading(bits: u32) -> u64 {
-    if bits == 0 { 0 } else { u64::MAX << (64 - bits & 63) }
+    if bits == 0 { 0 } else { u64::MAX << ((64 - bits) & 63) }
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ impl<'a> Tables for &'a Host {
     }
 
     fn prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        self.world.longest_prefix_v4(addr)
+        self.world.longest_prefix_v4(*addr)
     }
 
     fn prefix_v6(&self, addr: &[u8; 16]) -> Option<&EndpointV6> {

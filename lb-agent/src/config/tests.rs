@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::file::parse;
 use super::{Config, Environment, PacketLog, Warning, XdpMode};
-use crate::pure::model::{Forward, OnDown, ProbeKind, Select, Tracking};
+use crate::pure::model::{Forward, OnDown, ProbeKind, Select, ServiceLimits, Tracking};
 
 const MINIMAL: &str = r#"
 [[interface]]
@@ -374,7 +374,7 @@ fn limits_and_access_lists_are_read_with_their_defaults() {
     assert_eq!((limits.source_prefix_v4, limits.source_prefix_v6), (24, 64));
     assert_eq!(service.access.allow[1].to_string(), "192.0.2.7/32");
     let (config, _) = read(MINIMAL).unwrap();
-    assert_eq!((config.services[0].limits, config.services[0].access.is_open()), (Default::default(), true));
+    assert_eq!((config.services[0].limits, config.services[0].access.is_open()), (ServiceLimits::default(), true));
 }
 
 #[test]

@@ -322,7 +322,7 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             let part = desired_part(&self.ledger, &changed, self.observed.epoch_shift, now);
             plan_part(&self.observed, part, slots)
         };
-        if let Err(e) = self.apply(ops) {
+        if let Err(e) = self.apply(&ops) {
             tracing::error!("{e}");
             let _ = self.problems.insert("maps", e.to_string());
             self.retry_at = Some(now + self.backoff.failed());
@@ -340,8 +340,8 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         }
     }
 
-    fn apply(&mut self, ops: Vec<Op>) -> Result<(), DataPlaneError> {
-        let done = self.dataplane.apply_all(&ops);
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataPlaneError> {
+        let done = self.dataplane.apply_all(ops);
         let (count, result) = match done {
             Ok(()) => (ops.len(), Ok(())),
             Err((count, e)) => (count, Err(e)),
