@@ -7,6 +7,7 @@ mod work;
 mod glance;
 mod fast;
 mod select;
+mod policy;
 pub mod limits;
 mod forward;
 mod way;
