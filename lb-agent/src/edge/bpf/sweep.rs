@@ -26,6 +26,7 @@ use super::mmap::Mapped;
 use super::observe::monotonic;
 use super::pin::Pins;
 use super::rings::{Rings, Slots};
+use super::sweep_counts::{ACTIVE, ADOPTED, Counts, ENDED, HALF_OPEN};
 use super::sweep_replies::ReplyMaps;
 use crate::edge::dataplane::{DataPlaneError, Sweeper};
 use crate::pure::sweep::{FlowCounts, SlotSet, SweepReport, SweepRequest, TableUse};
@@ -242,23 +243,6 @@ struct OwnerInfo {
     /// Place in the walk's list of services; 0: unknown.
     service: u16,
     flags: u16,
-}
-
-/// What the walk counts per owner: entries of active, half-open, adopted and ended flows. Each entry is one of them, so that the walk
-/// adds to one number an entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts([u32; 4]);
-
-const ACTIVE: usize = 0;
-const HALF_OPEN: usize = 1;
-const ADOPTED: usize = 2;
-const ENDED: usize = 3;
-
-impl From<Counts> for FlowCounts {
-    fn from(counts: Counts) -> Self {
-        let [active, half_open, adopted, ended] = counts.0.map(u64::from);
-        Self { active, half_open, adopted, named: active + half_open + adopted + ended }
-    }
 }
 
 struct ServiceInfo {
