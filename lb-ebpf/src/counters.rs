@@ -19,12 +19,22 @@ fn cpu() -> u32 {
 
 /// This CPU's record of an owner.
 #[inline(always)]
-pub(crate) fn record_of(owner: Owner) -> u32 {
+fn record_of(owner: Owner) -> u32 {
     cpu() * OWNERS + u32::from(owner)
 }
 
 const OWNERS: u32 = 1 << 15;
 const _: () = assert!(OWNERS as usize == MAX_OWNERS);
+
+/// Adds a flow that had to make room for another to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count_evicted(owner: Owner) {
+    if let Some(record) = COUNTERS.get_ptr_mut(record_of(owner)) {
+        // SAFETY: valid for the program run; this CPU alone writes its records.
+        let evicted = unsafe { &mut (*record).evicted };
+        *evicted = evicted.wrapping_add(1);
+    }
+}
 
 /// Adds a packet to this CPU's counters.
 #[inline(always)]

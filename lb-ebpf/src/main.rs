@@ -15,6 +15,7 @@
 
 mod maps;
 mod tables;
+mod bucket;
 mod counters;
 mod route;
 mod apart;

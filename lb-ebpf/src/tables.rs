@@ -3,7 +3,7 @@
 //! Map memory is shared with other CPUs and with the agent. What changes under us is a word that is right by itself (a slot, a
 //! flow entry, a word of a backend entry), read and written as one; the rest is written before the entry that names it.
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::addr_of;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
@@ -15,25 +15,25 @@ use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
 use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::flow::{FlowBucket, FlowKey};
+use lb_common::flow::FlowKey;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, SCHEDULE_TURNS};
+use lb_common::limits::SCHEDULE_TURNS;
 use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::service::ServiceEntry;
 use lb_common::slot::{NOBODY, Owner, Slot};
-use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
+use lb_common::tables::{Route, RouteQuery, Tables};
 
-use crate::counters::record_of;
+use crate::bucket::MapBucket;
 use crate::maps::{
-    ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS,
-    LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS,
-    SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VIPS, WORK,
+    ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS, LOADS,
+    LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES,
+    SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VIPS, WORK,
 };
 use crate::near::Hand;
-use crate::{apart, atomic, route};
+use crate::{apart, atomic, counters, route};
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
 #[unsafe(no_mangle)]
@@ -47,33 +47,6 @@ pub(crate) struct Maps<H = ()> {
     pub(crate) check_mtu: bool,
     /// What this CPU has at hand, if anything.
     pub(crate) hand: H,
-}
-
-/// Eight flow entries in map memory.
-#[derive(Clone, Copy)]
-pub(crate) struct MapBucket(*mut FlowBucket);
-
-impl MapBucket {
-    #[inline(always)]
-    fn word(self, i: usize) -> *mut u64 {
-        // SAFETY: the pointer comes from a lookup in FLOWS and is valid for the program run; the index is reduced below the
-        // bucket's length.
-        unsafe { addr_of_mut!((*self.0)[i & (FLOW_BUCKET_ENTRIES - 1)]) }
-    }
-}
-
-impl Bucket for MapBucket {
-    #[inline(always)]
-    fn load(self, i: usize) -> u64 {
-        // SAFETY: `word` is a valid, aligned pointer; volatile, because other CPUs and the agent change the word.
-        unsafe { self.word(i).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn exchange(self, i: usize, old: u64, new: u64) -> bool {
-        // SAFETY: `word` is a valid, aligned pointer to a word that everybody changes atomically.
-        unsafe { atomic::compare_exchange(self.word(i), old, new) }
-    }
 }
 
 impl<H: Hand> Tables for Maps<H> {
@@ -319,11 +292,7 @@ impl<H: Hand> Tables for Maps<H> {
 
     #[inline(always)]
     fn count_evicted(&self, owner: Owner) {
-        if let Some(record) = COUNTERS.get_ptr_mut(record_of(owner)) {
-            // SAFETY: valid for the program run; this CPU alone writes its records.
-            let evicted = unsafe { &mut (*record).evicted };
-            *evicted = evicted.wrapping_add(1);
-        }
+        counters::count_evicted(owner);
     }
 
     #[inline(always)]

@@ -26,7 +26,7 @@ use super::mmap::Mapped;
 use super::observe::monotonic;
 use super::pin::Pins;
 use super::rings::{Rings, Slots};
-use super::sweep_counts::{ACTIVE, ADOPTED, Counts, ENDED, HALF_OPEN};
+use super::sweep_counts::Counts;
 use super::sweep_replies::ReplyMaps;
 use crate::edge::dataplane::{DataPlaneError, Sweeper};
 use crate::pure::sweep::{FlowCounts, SlotSet, SweepReport, SweepRequest, TableUse};
@@ -361,14 +361,8 @@ impl Walk<'_> {
         let Some(counts) = self.counts.get_mut(usize::from(entry.owner())) else {
             return;
         };
-        let kind = match judgement {
-            Judgement::Active => ACTIVE,
-            Judgement::HalfOpen => HALF_OPEN,
-            Judgement::Adopted => ADOPTED,
-            Judgement::Ended | Judgement::Expire => ENDED,
-        };
-        counts.0[kind] += 1;
-        if kind != ENDED && info.flags & IN_TRANSITION != 0 {
+        let is_over = counts.add(judgement);
+        if !is_over && info.flags & IN_TRANSITION != 0 {
             self.note_blocked(entry, info);
         }
     }

@@ -1,5 +1,7 @@
 //! What a sweep counts per owner.
 
+use lb_common::sweep::Judgement;
+
 use crate::pure::sweep::FlowCounts;
 
 /// What the walk counts per owner: entries of active, half-open, adopted and ended flows. Each entry is one of them, so that the walk
@@ -7,10 +9,25 @@ use crate::pure::sweep::FlowCounts;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts(pub(super) [u32; 4]);
 
-pub(super) const ACTIVE: usize = 0;
-pub(super) const HALF_OPEN: usize = 1;
-pub(super) const ADOPTED: usize = 2;
-pub(super) const ENDED: usize = 3;
+const ACTIVE: usize = 0;
+const HALF_OPEN: usize = 1;
+const ADOPTED: usize = 2;
+const ENDED: usize = 3;
+
+impl Counts {
+    /// Counts an entry; whether its flow is over.
+    #[inline]
+    pub(super) fn add(&mut self, judgement: Judgement) -> bool {
+        let kind = match judgement {
+            Judgement::Active => ACTIVE,
+            Judgement::HalfOpen => HALF_OPEN,
+            Judgement::Adopted => ADOPTED,
+            Judgement::Ended | Judgement::Expire => ENDED,
+        };
+        self.0[kind] += 1;
+        kind == ENDED
+    }
+}
 
 impl From<Counts> for FlowCounts {
     fn from(counts: Counts) -> Self {
