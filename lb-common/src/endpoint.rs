@@ -1,7 +1,7 @@
 //! An address, a port and a protocol: the key of a service and of a nat backend's replies. As small as it can be, because
 //! an 8-byte key hashes several times faster than a 40-byte one.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 /// IPv4 endpoint; 8 bytes. Everything in wire order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -17,6 +17,14 @@ pub struct EndpointV4 {
     pub zero: u8,
 }
 
+impl EndpointV4 {
+    /// All of it, as it lies in memory.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 2] {
+        transmute!(self)
+    }
+}
+
 /// IPv6 endpoint; 20 bytes. Everything in wire order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4))]
@@ -29,6 +37,14 @@ pub struct EndpointV6 {
     pub protocol: u8,
     /// Zero; a prefix VIP's length in bits, where `addr` is its network address.
     pub zero: u8,
+}
+
+impl EndpointV6 {
+    /// All of it, as it lies in memory.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 5] {
+        transmute!(self)
+    }
 }
 
 /// An address of either family in one shape: IPv4 as an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2). For tables

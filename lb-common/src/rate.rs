@@ -19,6 +19,7 @@ impl Tokens {
     /// The bucket after one token was taken; `None` where there is none. (After 73 minutes of silence the clock has come round,
     /// and the bucket may be as empty as it was left, for a tick.)
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "ticks have 16 bits, and `take` wrote them")]
     pub const fn take(self, now: Ticks) -> Option<Self> {
         let then = Ticks((self.0 >> 32) as u16);
         let saved = (self.0 & 0xffff_ffff) + now.since(then) as u64 * TOKENS_PER_TICK;

@@ -15,6 +15,9 @@
 
 mod maps;
 mod tables;
+mod bucket;
+mod counters;
+mod route;
 mod apart;
 mod near;
 mod atomic;
@@ -35,9 +38,10 @@ use lb_common::packet::{Arrival, Packet};
 use lb_common::tables::Tables;
 use lb_common::verdict::{Fate, Verdict};
 
+use crate::counters::{count, count_sent, count_verdict};
 use crate::near::{Hand, Near};
 use crate::packet::{Buffer, Frame};
-use crate::tables::{Maps, count, count_sent, count_verdict, work};
+use crate::tables::{Maps, work};
 
 /// Everything that comes off a wire.
 #[xdp]

@@ -1,7 +1,7 @@
 //! [unsafe room 2] What this CPU has at hand: the clock as of the kernel's last tick, and services as they were when it last
 //! looked. Both give the answer that the kernel's helper or hash map would give, for a load instead of a call.
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::addr_of_mut;
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use lb_common::clock::Ticks;
@@ -51,6 +51,7 @@ pub(crate) trait Hand {
     fn now(&self) -> Ticks;
 
     /// An IPv4 service as of this generation, from here or, if it is not here, from where `look` finds it.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as for IPv6, whose keys are longer")]
     fn service_v4<'a>(
         &self,
         generation: u32,
@@ -102,7 +103,9 @@ impl Hand for Near {
         // SAFETY: the helper takes nothing; the kernel makes a load of it.
         let tick = unsafe { bpf_jiffies64() };
         // SAFETY: per-CPU memory, valid for the program run; programs on one CPU do not interrupt each other.
-        let (read_at, ns) = unsafe { (addr_of_mut!((*self.0).tick), addr_of_mut!((*self.0).ns)) };
+        let read_at = unsafe { addr_of_mut!((*self.0).tick) };
+        // SAFETY: as above.
+        let ns = unsafe { addr_of_mut!((*self.0).ns) };
         // SAFETY: as above.
         if unsafe { read_at.read() } == tick {
             // SAFETY: as above.
@@ -124,7 +127,7 @@ impl Hand for Near {
         key: &EndpointV4,
         look: impl FnOnce() -> Option<&'a ServiceEntry>,
     ) -> Option<&'a ServiceEntry> {
-        let words: [u32; 2] = zerocopy::transmute!(*key);
+        let words = key.words();
         let i = place(u64::from(words[0]) | u64::from(words[1]) << 32);
         // SAFETY: the record is valid for the program run, and `place` is below the array's length.
         let at = unsafe { addr_of_mut!((*self.0).v4[i]) };
@@ -139,7 +142,7 @@ impl Hand for Near {
         key: &EndpointV6,
         look: impl FnOnce() -> Option<&'a ServiceEntry>,
     ) -> Option<&'a ServiceEntry> {
-        let words: [u32; 5] = zerocopy::transmute!(*key);
+        let words = key.words();
         let i = place(u64::from(words[2] ^ words[3]) | u64::from(words[4]) << 32);
         // SAFETY: as in `service_v4`.
         let at = unsafe { addr_of_mut!((*self.0).v6[i]) };
@@ -174,8 +177,8 @@ unsafe fn at_hand<'a, const WORDS: usize>(
         i += 1;
     }
     if differ == 0 && generation != 0 {
-        // SAFETY: as above; the entry stays as it is for the rest of the program run, which looks up no other service here.
-        return Some(unsafe { &*addr_of!((*at).entry) });
+        // The entry stays as it is for the rest of the program run, which looks up no other service here.
+        return Some(&here.entry);
     }
     let entry = look()?;
     // SAFETY: as above.

@@ -3,49 +3,41 @@
 //! Map memory is shared with other CPUs and with the agent. What changes under us is a word that is right by itself (a slot, a
 //! flow entry, a word of a backend entry), read and written as one; the rest is written before the entry that names it.
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::addr_of;
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::{
-    BPF_ANY, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
-    bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1 as FibLength, bpf_fib_lookup__bindgen_ty_2 as FibClass,
-    bpf_fib_lookup__bindgen_ty_3 as FibSource, bpf_fib_lookup__bindgen_ty_4 as FibDestination,
-    bpf_fib_lookup__bindgen_ty_5 as FibTable,
-};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::admission::{ACCESS_SERVICE_BITS, AccessV4, AccessV6, Limits, Refusal};
 use lb_common::backend::BackendEntry;
 use lb_common::clock::Ticks;
-use lb_common::decide::{Outcome, Sent, Work};
+use lb_common::decide::Work;
 use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
-use lb_common::flow::{FlowBucket, FlowKey};
+use lb_common::flow::FlowKey;
 use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{FLOW_BUCKET_ENTRIES, MAX_OWNERS, SCHEDULE_TURNS};
+use lb_common::limits::SCHEDULE_TURNS;
 use lb_common::quic::{QuicConfig, QuicServerKey};
 use lb_common::reply::{
     FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::service::ServiceEntry;
 use lb_common::slot::{NOBODY, Owner, Slot};
-use lb_common::tables::{Bucket, Route, RouteQuery, Tables};
-use lb_common::verdict::{VERDICTS as VERDICT_COUNT, Verdict};
+use lb_common::tables::{Route, RouteQuery, Tables};
 
+use crate::bucket::MapBucket;
 use crate::maps::{
-    ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, COUNTERS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS,
-    LOADS, LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS,
-    SCHEDULES, SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VERDICTS, VIPS, WORK,
+    ACCESS_V4, ACCESS_V6, BACKENDS, BUDGETS, CURSORS, EPOCHS, FLOWS, FRAGMENTS, HOST, INTERFACES, LIMITS, LOADS,
+    LOCALS, PREFIXES_V4, PREFIXES_V6, QUIC_CONFIGS, QUIC_SERVERS, REFUSALS, REPLIES_V4, REPLIES_V6, RINGS, SCHEDULES,
+    SERVICES_V4, SERVICES_V6, SNAT_FORWARD, SNAT_REVERSE, SOURCES, TOKENS, VIPS, WORK,
 };
 use crate::near::Hand;
-use crate::{apart, atomic};
+use crate::{apart, atomic, counters, route};
 
 /// A fixed time, ns, for tests that must be repeatable; 0: the clock. The loader sets it, the verifier removes the branch.
 #[unsafe(no_mangle)]
 static FIXED_CLOCK_NS: Global<u64> = Global::new(0);
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 /// The real maps, and the context that the routing table is asked with.
 pub(crate) struct Maps<H = ()> {
@@ -55,33 +47,6 @@ pub(crate) struct Maps<H = ()> {
     pub(crate) check_mtu: bool,
     /// What this CPU has at hand, if anything.
     pub(crate) hand: H,
-}
-
-/// Eight flow entries in map memory.
-#[derive(Clone, Copy)]
-pub(crate) struct MapBucket(*mut FlowBucket);
-
-impl MapBucket {
-    #[inline(always)]
-    fn word(self, i: usize) -> *mut u64 {
-        // SAFETY: the pointer comes from a lookup in FLOWS and is valid for the program run; the index is reduced below the
-        // bucket's length.
-        unsafe { addr_of_mut!((*self.0)[i & (FLOW_BUCKET_ENTRIES - 1)]) }
-    }
-}
-
-impl Bucket for MapBucket {
-    #[inline(always)]
-    fn load(self, i: usize) -> u64 {
-        // SAFETY: `word` is a valid, aligned pointer; volatile, because other CPUs and the agent change the word.
-        unsafe { self.word(i).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn exchange(self, i: usize, old: u64, new: u64) -> bool {
-        // SAFETY: `word` is a valid, aligned pointer to a word that everybody changes atomically.
-        unsafe { atomic::compare_exchange(self.word(i), old, new) }
-    }
 }
 
 impl<H: Hand> Tables for Maps<H> {
@@ -327,11 +292,7 @@ impl<H: Hand> Tables for Maps<H> {
 
     #[inline(always)]
     fn count_evicted(&self, owner: Owner) {
-        if let Some(record) = COUNTERS.get_ptr_mut(record_of(owner)) {
-            // SAFETY: valid for the program run; this CPU alone writes its records.
-            let evicted = unsafe { &mut (*record).evicted };
-            *evicted = evicted.wrapping_add(1);
-        }
+        counters::count_evicted(owner);
     }
 
     #[inline(always)]
@@ -424,75 +385,9 @@ impl<H: Hand> Tables for Maps<H> {
 
     #[inline(always)]
     fn route(&self, query: &RouteQuery) -> Route {
-        let Some(host) = self.host() else {
-            return Route::None;
-        };
-        let (family, src, dst) = if query.is_v6 {
-            (AF_INET6, words(&query.src.0), words(&query.dst.0))
-        } else {
-            (AF_INET, [word(query.src.as_v4()), 0, 0, 0], [word(query.dst.as_v4()), 0, 0, 0])
-        };
-        let mut params = FibLookup {
-            family,
-            l4_protocol: query.protocol,
-            sport: 0,
-            dport: 0,
-            __bindgen_anon_1: FibLength { tot_len: if self.check_mtu { query.len } else { 0 } },
-            ifindex: host.route_from,
-            __bindgen_anon_2: FibClass { flowinfo: 0 },
-            __bindgen_anon_3: FibSource { ipv6_src: src },
-            __bindgen_anon_4: FibDestination { ipv6_dst: dst },
-            __bindgen_anon_5: FibTable { tbid: 0 },
-            smac: [0; 6],
-            dmac: [0; 6],
-        };
-        // SAFETY: `ctx` is the running program's context; `params` has the size that is passed.
-        let found = unsafe { bpf_fib_lookup(self.ctx, &raw mut params, FIB_LOOKUP_LEN, 0) };
-        match u32::try_from(found) {
-            Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
-                Route::Known { ifindex: params.ifindex, dst_mac: params.dmac, src_mac: params.smac }
-            }
-            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Route::Unresolved { ifindex: params.ifindex },
-            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => Route::TooBig,
-            _ => Route::None,
-        }
+        self.host().map_or(Route::None, |host| route::look_up(self.ctx, host.route_from, self.check_mtu, query))
     }
 }
-
-const FIB_LOOKUP_LEN: i32 = 64;
-const _: () = assert!(size_of::<FibLookup>() == 64);
-
-/// Four bytes in wire order as the kernel's word.
-#[inline(always)]
-const fn word(bytes: [u8; 4]) -> u32 {
-    u32::from_ne_bytes(bytes)
-}
-
-/// An IPv6 address as the kernel's four words in wire order.
-#[inline(always)]
-const fn words(a: &[u8; 16]) -> [u32; 4] {
-    [
-        word([a[0], a[1], a[2], a[3]]),
-        word([a[4], a[5], a[6], a[7]]),
-        word([a[8], a[9], a[10], a[11]]),
-        word([a[12], a[13], a[14], a[15]]),
-    ]
-}
-
-#[inline(always)]
-fn cpu() -> u32 {
-    // SAFETY: the helper takes nothing.
-    unsafe { bpf_get_smp_processor_id() }
-}
-
-/// This CPU's record of an owner.
-#[inline(always)]
-fn record_of(owner: Owner) -> u32 {
-    cpu() * OWNERS + u32::from(owner)
-}
-
-const OWNERS: u32 = 1 << 15;
-const _: () = assert!(OWNERS as usize == MAX_OWNERS);
 
 /// This CPU's working memory, for one decision.
 #[inline(always)]
@@ -501,46 +396,3 @@ pub(crate) fn work<'a>() -> Option<&'a mut Work> {
     // `Work`; programs on one CPU do not interrupt each other, and each asks once for a decision; `tap` asks before and after it.
     WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
-
-/// Adds a packet to this CPU's counters.
-#[inline(always)]
-pub(crate) fn count(out: &Outcome) {
-    count_verdict(out.verdict);
-    if out.owner == NOBODY {
-        return;
-    }
-    let Some(record) = COUNTERS.get_ptr_mut(record_of(out.owner)) else {
-        return;
-    };
-    // SAFETY: valid for the program run; this CPU alone writes its records, and the program is not re-entered on one CPU.
-    let record = unsafe { &mut *record };
-    record.add(out);
-}
-
-/// Adds a packet that was sent on at a glance to this CPU's counters.
-#[inline(always)]
-pub(crate) fn count_sent(sent: &Sent) {
-    count_verdict(Verdict::Forward);
-    if let Some(record) = COUNTERS.get_ptr_mut(record_of(sent.owner)) {
-        // SAFETY: as in `count`.
-        let record = unsafe { &mut *record };
-        record.add_forwarded(u64::from(sent.bytes), sent.tally);
-    }
-}
-
-/// Adds an end of a packet to this CPU's counters.
-#[inline(always)]
-pub(crate) fn count_verdict(verdict: Verdict) {
-    let Some(record) = VERDICTS.get_ptr_mut(cpu()) else {
-        return;
-    };
-    let i = atomic::opaque(verdict as usize) & (VERDICT_COUNT - 1);
-    // SAFETY: as in `count`; the index is reduced below the length.
-    let counter = unsafe { addr_of_mut!((*record).packets[i]) };
-    // SAFETY: the pointer above is valid and this CPU's alone.
-    let n = unsafe { counter.read() };
-    // SAFETY: as above.
-    unsafe { counter.write(n.wrapping_add(1)) };
-}
-
-const _: () = assert!(VERDICT_COUNT.is_power_of_two());

@@ -15,8 +15,8 @@ use crate::world::World;
 
 impl World {
     /// The longest IPv4 prefix that holds an address.
-    pub(crate) fn longest_prefix_v4(&self, addr: &[u8; 4]) -> Option<&EndpointV4> {
-        let differ = |p: &EndpointV4| u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(*addr);
+    pub(crate) fn longest_prefix_v4(&self, addr: [u8; 4]) -> Option<&EndpointV4> {
+        let differ = |p: &EndpointV4| u32::from_be_bytes(p.addr) ^ u32::from_be_bytes(addr);
         let holding = self.prefixes_v4.iter().filter(|p| differ(p).leading_zeros() >= u32::from(p.zero));
         holding.max_by_key(|p| p.zero)
     }

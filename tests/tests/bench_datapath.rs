@@ -1,6 +1,5 @@
 //! The datapath benchmark: packets flow, every promised field is there, SYNs are counted, and nothing is left behind, also when it
 //! is interrupted. No figure is judged here: this machine is whatever it is.
-#![expect(clippy::unwrap_used, reason = "a test ends with the error that it meets")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

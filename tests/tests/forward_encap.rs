@@ -81,13 +81,13 @@ fn rfc_2003_and_2473_every_pair_of_families_travels_whole_inside_an_ip_packet() 
 #[test]
 fn gue_variant_1_puts_udp_between_without_a_checksum() {
     let mut bench = Bench::new(world(FORWARD_GUE));
-    for kind in 0..3 {
+    for (kind, backend) in BACKENDS.into_iter().enumerate() {
         let frame = segment(kind, Flags::Data, b"GET / HTTP/1.1");
 
         let out = wrapped(&mut bench, &frame, Verdict::Forward);
 
         assert_inner_is(&out, &frame);
-        assert_eq!((out.outer.dst.ip(), out.outer.dst.port()), (at(BACKENDS[kind]).ip(), GUE_PORT));
+        assert_eq!((out.outer.dst.ip(), out.outer.dst.port()), (at(backend).ip(), GUE_PORT));
         assert!(out.outer.src.port() >= 0xc000, "a dynamic port: {}", out.outer.src.port());
         let ran = bench.xdp(&frame);
         let udp = if kind == 0 { 34 } else { 54 };
@@ -271,7 +271,7 @@ fn tc_encapsulates_what_xdp_leaves_to_it() {
             world.backend(owner).flags |= lb_common::backend::BACKEND_VIA_TC;
         }
         let mut bench = Bench::new(world);
-        for kind in 0..3 {
+        for (kind, backend) in BACKENDS.into_iter().enumerate() {
             let frame = segment(kind, Flags::Data, b"x");
             assert_eq!(bench.verdict(&frame), Verdict::PassToTc);
 
@@ -280,7 +280,7 @@ fn tc_encapsulates_what_xdp_leaves_to_it() {
             assert_eq!(ran.verdict, Some(Verdict::Forward));
             let out = unwrap(&ran.frame).expect("what leaves is sound");
             assert_inner_is(&out, &frame);
-            assert_eq!(out.outer.dst.ip(), at(BACKENDS[kind]).ip());
+            assert_eq!(out.outer.dst.ip(), at(backend).ip());
             let behind_a_tag = bench.tc(&tagged(&frame, &[0x8100]));
             assert_eq!(behind_a_tag.verdict, Some(Verdict::DropNoRoom));
         }

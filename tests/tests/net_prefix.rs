@@ -22,7 +22,9 @@ fn started(mode: Mode, family: Family) -> (Scenario, Vec<IpAddr>) {
     if mode == Mode::L2dsr {
         for index in 0..2 {
             scenario.kill_server(index);
-            vips.iter().for_each(|vip| scenario.lab.hold_vip(index, *vip));
+            for vip in &vips {
+                scenario.lab.hold_vip(index, *vip);
+            }
             let own = scenario.backend(index).ip();
             let addresses: Vec<SocketAddr> =
                 vips.iter().chain([&own]).map(|ip| SocketAddr::new(*ip, SERVER_PORT)).collect();

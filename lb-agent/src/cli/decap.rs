@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use nix::ifaddrs::getifaddrs;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::print;
 use super::{Context, Failure};
 use crate::config::XdpMode;
 use crate::edge::bpf::{DecapRequest, Decapsulation};
@@ -53,20 +54,20 @@ pub(super) async fn execute(_context: &Context, arguments: Arguments) -> Result<
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let decapsulation = Decapsulation::attach(&request).map_err(|error| Failure::Agent(error.into()))?;
     let because = decapsulation.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    println!(
+    print(&format!(
         "{}: takes ipip and gue (port {}) off packets to {} for {}; {} XDP{because}. Ctrl-C ends it",
         request.interface,
         request.gue_port,
         listed(&request.own),
         listed(&request.vips),
         decapsulation.mode,
-    );
-    let _signal = tokio::select! {
+    ))?;
+    tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    };
+    }
     for (what, packets) in decapsulation.counters() {
-        println!("{packets:>12}  {}", what.name());
+        print(&format!("{packets:>12}  {}", what.name()))?;
     }
     Ok(())
 }

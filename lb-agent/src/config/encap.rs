@@ -65,7 +65,7 @@ fn network(text: &str) -> Result<Network, String> {
     let (address, prefix): (IpAddr, u8) =
         (address.parse().map_err(|_| wanted())?, prefix.parse().map_err(|_| wanted())?);
     let (first, last, host_bits_are_zero) = match address {
-        IpAddr::V4(a) => (8, 32, u64::from(a.to_bits()) << prefix.min(32) & 0xffff_ffff == 0),
+        IpAddr::V4(a) => (8, 32, a.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0) == 0),
         IpAddr::V6(a) => (32, 128, a.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0) == 0),
     };
     if !(first..=last).contains(&prefix) {

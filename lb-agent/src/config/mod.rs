@@ -14,6 +14,8 @@ mod scalar;
 mod report;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod limits_tests;
 
 pub use environment::Environment;
 pub use error::{ConfigErrors, Finding, Warning};

@@ -6,7 +6,7 @@ use super::file::parse;
 use super::{Config, Environment, PacketLog, Warning, XdpMode};
 use crate::pure::model::{Forward, OnDown, ProbeKind, Select, Tracking};
 
-const MINIMAL: &str = r#"
+pub(super) const MINIMAL: &str = r#"
 [[interface]]
 name = "eth0"
 [[service]]
@@ -17,7 +17,7 @@ port = 8000
 address = "10.0.0.11"
 "#;
 
-fn read(text: &str) -> Result<(Config, Vec<Warning>), Vec<String>> {
+pub(super) fn read(text: &str) -> Result<(Config, Vec<Warning>), Vec<String>> {
     let read = parse(text, Path::new("weir.toml"), &Environment::default());
     read.map_err(|errors| errors.errors.iter().map(ToString::to_string).collect())
 }
@@ -27,18 +27,18 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 /// The one error of a text that has one.
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     let mut all = errors(text);
     assert_eq!(all.len(), 1, "{all:#?}");
     all.remove(0)
 }
 
-fn warnings(text: &str) -> Vec<String> {
+pub(super) fn warnings(text: &str) -> Vec<String> {
     read(text).expect("the text is right").1.iter().map(ToString::to_string).collect()
 }
 
 /// `MINIMAL` with fields added to its service, before the backend.
-fn with_service(fields: &str) -> String {
+pub(super) fn with_service(fields: &str) -> String {
     MINIMAL.replace("port = 8000\n", &format!("port = 8000\n{fields}\n"))
 }
 
@@ -357,47 +357,4 @@ fn the_api_socket_is_found_in_a_file_that_is_otherwise_wrong() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(socket, Path::new("/run/other.sock"));
     assert_eq!(super::api_socket(&path), Path::new(super::DEFAULT_API));
-}
-
-#[test]
-fn limits_and_access_lists_are_read_with_their_defaults() {
-    let text = format!(
-        "{MINIMAL}max_connections = 7\n[service.limits]\nnew_flows = 5000\nnew_flows_per_source = 50\nsource_prefix_v4 = 24\n\
-         max_connections = 100\n[service.access]\nallow = [\"10.0.0.0/8\", \"192.0.2.7\"]\ndeny = [\"10.9.0.0/16\"]\n"
-    );
-    let (config, warnings) = read(&text).unwrap();
-    assert!(warnings.is_empty(), "{warnings:?}");
-    let service = &config.services[0];
-    assert_eq!(service.backends[0].max_connections, Some(7));
-    let limits = service.limits;
-    assert_eq!((limits.new_flows, limits.new_flows_per_source, limits.max_connections), (5_000, 50, 100));
-    assert_eq!((limits.source_prefix_v4, limits.source_prefix_v6), (24, 64));
-    assert_eq!(service.access.allow[1].to_string(), "192.0.2.7/32");
-    let (config, _) = read(MINIMAL).unwrap();
-    assert_eq!((config.services[0].limits, config.services[0].access.is_open()), (Default::default(), true));
-}
-
-#[test]
-fn limits_that_cannot_hold_are_refused_with_the_reason() {
-    for (service, sections, wanted) in [
-        ("tracking = \"minimal\"", "[service.limits]\nnew_flows = 5", "limits.new_flows: needs tracking = \"full\""),
-        ("tracking = \"none\"", "max_connections = 5", "needs tracking = \"full\": only the flow table knows"),
-        ("", "[service.limits]\nsource_prefix_v4 = 24", "means nothing without new_flows_per_source"),
-        ("", "[service.limits]\nnew_flows_per_source = 200000", "wanted a number, 0 to 100000"),
-        ("", "[service.limits]\nnew_flow = 5", "Did you mean \"new_flows\"?"),
-        ("", "[service.access]\nallow = [\"10.0.0.1/8\"]", "bits beyond its length; wanted 10.0.0.0/8"),
-        ("", "[service.access]\nallow = [\"ten\"]", "wanted a list of networks"),
-        ("", "[service.access]\nallow = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", "twice"),
-        ("", "[service.access]\ndeny = [\"2001:db8::/32\"]", "not of one family"),
-        ("", "[service.access]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]", "allowed and denied"),
-    ] {
-        let found = error(&format!("{}{sections}\n", with_service(service)));
-        assert!(found.contains(wanted), "{sections}: {found}");
-    }
-}
-
-#[test]
-fn a_source_that_may_take_the_whole_budget_is_warned_of() {
-    let text = format!("{MINIMAL}[service.limits]\nnew_flows = 5\nnew_flows_per_source = 50\n");
-    assert!(warnings(&text)[0].contains("one source can spend it alone"));
 }

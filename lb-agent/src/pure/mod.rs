@@ -6,6 +6,7 @@
 
 pub mod encap;
 pub mod model;
+pub mod duration_text;
 pub mod network;
 pub mod prefix;
 pub mod quic;

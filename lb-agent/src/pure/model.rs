@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::duration_text;
 use super::encap::Encap;
 use super::quic::QuicSpec;
 
@@ -392,17 +393,4 @@ pub enum FailKind {
     Answered,
     /// Nothing came back in time, or the network said that it cannot be reached.
     Silent,
-}
-
-/// Durations as the configuration writes them ("1s", "500ms", "15m").
-pub mod duration_text {
-    use std::time::Duration;
-
-    /// Writes the duration in humantime's form.
-    ///
-    /// # Errors
-    /// The serializer's own.
-    pub fn serialize<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_duration(*d))
-    }
 }

@@ -17,6 +17,14 @@ use lb_common::slot::Owner;
 use super::prefix;
 use lb_common::trace::Tap;
 
+/// Key of an address in the slow tables.
+pub fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(v4) => Address::v4(v4.octets()),
+        IpAddr::V6(v6) => Address(v6.octets()),
+    }
+}
+
 /// Service id: index of the service's ring, schedule and cursor.
 pub type ServiceId = u16;
 

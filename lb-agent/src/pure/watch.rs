@@ -11,8 +11,8 @@ use lb_common::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 use super::command::Refusal;
-use super::desired::address;
 use super::ledger::Ledger;
+use super::tables::address;
 
 /// A network: an address and how many of its bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

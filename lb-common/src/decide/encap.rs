@@ -62,7 +62,7 @@ pub struct Inner {
 impl Inner {
     /// Protocol number that the outer IP header carries.
     #[inline(always)]
-    const fn protocol(&self, is_gue: bool) -> u8 {
+    const fn protocol(self, is_gue: bool) -> u8 {
         if is_gue {
             PROTOCOL_UDP
         } else if self.is_v6 {
@@ -81,6 +81,7 @@ pub const fn overhead(b: &BackendEntry, is_gue: bool) -> u16 {
 
 /// The low bits of the outer source that are the flow's.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 32 bits are the flow's")]
 const fn source_part(b: &BackendEntry, entropy: u32) -> u32 {
     entropy & ((1_u64 << (b.source_bits & 63)) - 1) as u32
 }

@@ -21,6 +21,10 @@ use crate::verdict::Verdict;
 /// Times that a word which others change meanwhile is tried again.
 const ATTEMPTS: u32 = 3;
 
+/// A bucket for every bit pattern below it: their number is a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "there are some thousands of them")]
+const LAST_SOURCE_BUCKET: u32 = SOURCE_BUCKETS as u32 - 1;
+
 /// No owner: every backend has as many flows as it may have.
 pub const FULL: Owner = Owner::MAX;
 
@@ -67,7 +71,7 @@ pub fn is_source_spent<T: Tables>(t: &T, service: u16, source: FlowKey) -> bool 
         return false;
     }
     let cost = u64::from(limits.source_cost);
-    let index = source.bucket & (SOURCE_BUCKETS as u32 - 1);
+    let index = source.bucket & LAST_SOURCE_BUCKET;
     let (now, Some(bucket)) = (t.now_ns() >> SOURCE_UNIT_SHIFT, t.source_bucket(index)) else {
         return false;
     };

@@ -7,6 +7,8 @@ mod work;
 mod glance;
 mod fast;
 mod select;
+mod policy;
+mod whose;
 pub mod limits;
 mod forward;
 mod way;
@@ -26,7 +28,7 @@ pub mod trace;
 
 use crate::family::{Family, V4, V6};
 use crate::flow::FlowKey;
-use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_TRACE, Host, VIP_ASSIGNED, VIP_IS_BACKEND};
+use crate::host::{HOST_ANY_PORT, HOST_PREFIX_VIPS, HOST_TRACE, Host};
 use crate::packet::Packet;
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Piece, ethernet, has_ports, transport};
 use crate::service::{SERVICE_ACCESS, SERVICE_LIMITED, SERVICE_PREFIX, SERVICE_QUIC, ServiceEntry};
@@ -41,6 +43,7 @@ pub use snat::{SNAT_PAUSE_TICKS, forward_key};
 pub use work::{Sheet, Work};
 
 use select::Choice;
+use whose::{Whose, whose};
 use work::SheetOf;
 
 /// What becomes of a packet, and what is to be counted.
@@ -368,39 +371,6 @@ fn service<'a, F: Family, T: Tables>(
         }
     }
     found
-}
-
-/// Whose address it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// A VIP that this host does not hold: all of it is ours.
-    Vip,
-    /// A VIP that this host holds itself.
-    Assigned,
-    /// A nat backend's.
-    Backend,
-    /// Nobody's that we know.
-    Stranger,
-}
-
-#[inline(never)]
-fn whose<F: Family, T: Tables>(t: &T, addr: &F::Addr) -> Whose {
-    let address = F::to_address(addr);
-    match t.vip(&address) {
-        None if is_in_prefix::<F, T>(t, addr) => {
-            // This host may live in a prefix: its own address stays its own.
-            if t.is_local(&address) { Whose::Assigned } else { Whose::Vip }
-        }
-        None => Whose::Stranger,
-        Some(e) if e.flags & VIP_IS_BACKEND != 0 => Whose::Backend,
-        Some(e) if e.flags & VIP_ASSIGNED != 0 => Whose::Assigned,
-        Some(_) => Whose::Vip,
-    }
-}
-
-#[inline(always)]
-fn is_in_prefix<F: Family, T: Tables>(t: &T, addr: &F::Addr) -> bool {
-    matches!(t.host(), Some(h) if h.flags & HOST_PREFIX_VIPS != 0) && F::is_in_prefix(t, addr)
 }
 
 /// An IP header that contradicts itself: dropped where it is for a VIP, the kernel's to judge otherwise.

@@ -132,12 +132,13 @@ fn write<F: Family, P: Packet>(p: &mut P, report: &Report<F::Addr>) -> Option<()
     let (l3, len) = (report.l3, report.quote_len);
     let quote = l3 + head_len::<F>();
     p.cut(quote + len)?;
-    let [a, b, c, d] = report.rest;
+    let rest = report.rest;
     let [kind, code] = report.kind;
     let total = u16::try_from(head_len::<F>() + len).ok()?;
     let header = F::put_header(p, l3, &report.src, &report.dst, total, [CONTROL, OWN_TTL])?;
-    let [c0, c1] = (!fold(report.sum + header + sum_8([kind, code, 0, 0, a, b, c, d]))).to_ne_bytes();
-    p.store::<8>(quote - ICMP_LEN, [kind, code, c0, c1, a, b, c, d])
+    let [c0, c1] =
+        (!fold(report.sum + header + sum_8([kind, code, 0, 0, rest[0], rest[1], rest[2], rest[3]]))).to_ne_bytes();
+    p.store::<8>(quote - ICMP_LEN, [kind, code, c0, c1, rest[0], rest[1], rest[2], rest[3]])
 }
 
 /// No sum of a few hundred bytes.

@@ -1,14 +1,11 @@
-//! Chooses a flow's owner: the slot rules, the flow table's events and the selection policies.
+//! Chooses a flow's owner: the slot rules and the flow table's events.
 
-use super::limits::{self, FULL, opens};
+use super::limits::{FULL, opens};
+use super::policy::{is_alive, newcomer, untracked};
 use crate::clock::Ticks;
 use crate::flow::{FlowEntry, FlowKey, FlowState, Segment, after_client, first_state, syn_opens_anew};
 use crate::host::Host;
-use crate::limits::RING_SIZE;
-use crate::service::{
-    FORWARD_NAT, SELECT_LEAST_CONN, SELECT_ROUND_ROBIN, SERVICE_CAPPED, SERVICE_LIMITED, ServiceEntry, TRACKING_FULL,
-    TRACKING_NONE,
-};
+use crate::service::{FORWARD_NAT, SERVICE_CAPPED, SERVICE_LIMITED, ServiceEntry, TRACKING_FULL, TRACKING_NONE};
 use crate::slot::{NOBODY, Owner, Slot, slot_of};
 use crate::stats::Tally;
 use crate::table::{
@@ -16,9 +13,6 @@ use crate::table::{
 };
 use crate::tables::Tables;
 use crate::verdict::Verdict;
-
-/// Slots that least_conn looks at for a second candidate that differs from the first.
-const LEAST_CONN_DRAWS: u32 = 3;
 
 /// Whose the flow is, and what that did to the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -344,12 +338,6 @@ fn move_load<T: Tables>(t: &T, q: &Question, entry: FlowEntry, to: Owner) {
     }
 }
 
-/// As `ServiceEntry::owner_is_in_table`, but for places.
-#[inline(always)]
-const fn owner_is_in_table(q: &Question) -> bool {
-    q.select >= SELECT_ROUND_ROBIN
-}
-
 /// Makes the flow's next packet an event. (What a BPF call returns must be a number, not whatever the register held.)
 #[inline(never)]
 fn forget<T: Tables>(t: &T, q: &Question) -> bool {
@@ -365,73 +353,3 @@ fn forget<T: Tables>(t: &T, q: &Question) -> bool {
 const fn ring_routes(q: &Question) -> bool {
     !q.table_first && !q.slot.in_transition()
 }
-
-/// The owner of a flow that is entered now.
-#[inline(always)]
-fn newcomer<T: Tables>(t: &T, q: &Question) -> Owner {
-    match q.segment {
-        Segment::Syn | Segment::Datagram if q.is_capped => t.place(q.what.service, by_policy(t, q), limits::draw(q)),
-        Segment::Syn | Segment::Datagram if owner_is_in_table(q) => by_policy(t, q),
-        Segment::Syn => q.slot.current(),
-        Segment::Datagram | Segment::Data | Segment::Fin | Segment::Rst => untracked(t, q.slot),
-    }
-}
-
-/// Rule 2: where flows are that the table does not know, while that owner lives.
-#[inline(always)]
-fn untracked<T: Tables>(t: &T, slot: Slot) -> Owner {
-    let owner = slot.untracked();
-    if is_alive(t, owner) { owner } else { slot.current() }
-}
-
-/// round_robin takes the next turn, least_conn the less loaded of two, the others the ring's owner; that one too where the
-/// policy's is gone.
-#[inline(always)]
-fn by_policy<T: Tables>(t: &T, q: &Question) -> Owner {
-    let owner = match q.select {
-        SELECT_LEAST_CONN => less_loaded(t, q),
-        SELECT_ROUND_ROBIN => t.turn(q.what.service),
-        _ => q.slot.current(),
-    };
-    if is_alive(t, owner) { owner } else { q.slot.current() }
-}
-
-/// Two choices, load per weight (Mitzenmacher, IEEE TPDS 12(10), 2001). The ring is weighted, so the draws are too.
-#[inline(always)]
-fn less_loaded<T: Tables>(t: &T, q: &Question) -> Owner {
-    let first = q.slot.current();
-    let mut second = first;
-    let mut draw = 0;
-    while draw < LEAST_CONN_DRAWS {
-        let mixed = (q.what.key.bucket ^ u32::from(q.now.0)).wrapping_add(draw).wrapping_mul(0x9e37_79b1);
-        if let Some(slot) = t.slot(q.what.service, slot_of(mixed, false))
-            && second == first
-        {
-            second = slot.current();
-        }
-        draw += 1;
-    }
-    if second == first {
-        return first;
-    }
-    match (t.backend(first), t.backend(second)) {
-        (Some(a), Some(b)) => {
-            let heavier = load_per(t, first, b.weight) > load_per(t, second, a.weight);
-            if (heavier || !a.is_alive()) && b.is_alive() { second } else { first }
-        }
-        _ => first,
-    }
-}
-
-/// Load times the other's weight: dividing would cost more and say less. Bounded, so that nothing overflows.
-#[inline(always)]
-fn load_per<T: Tables>(t: &T, owner: Owner, weight: u16) -> u64 {
-    t.load(owner).min(u64::from(u32::MAX)).wrapping_mul(u64::from(weight))
-}
-
-#[inline(never)]
-fn is_alive<T: Tables>(t: &T, owner: Owner) -> bool {
-    owner != NOBODY && matches!(t.backend(owner), Some(b) if b.is_alive())
-}
-
-const _: () = assert!(RING_SIZE > LEAST_CONN_DRAWS as usize);

@@ -52,6 +52,7 @@ pub(crate) fn write(ctx: &XdpContext, segment: &Segment, vip: u32, vip_port: u32
 }
 
 /// Checksum of the IP header above, in the order that the sum's bytes have in memory: sums do not care (RFC 1071).
+#[expect(clippy::cast_possible_truncation, reason = "folded twice, nothing is left above 16 bits")]
 #[inline(always)]
 const fn checksum(client: u64, vip: u64) -> u16 {
     // 45 00, length, id, fragment, TTL and protocol, as little-endian words.
@@ -71,9 +72,9 @@ pub(crate) fn swap_macs(ctx: &XdpContext) -> bool {
     }
     let macs = start as *mut [u16; 6];
     // SAFETY: twelve bytes lie before the frame's end (checked above), at an even address.
-    let [a, b, c, d, e, f] = unsafe { macs.read() };
+    let [to_0, to_1, to_2, from_0, from_1, from_2] = unsafe { macs.read() };
     // SAFETY: as above.
-    unsafe { macs.write([d, e, f, a, b, c]) };
+    unsafe { macs.write([from_0, from_1, from_2, to_0, to_1, to_2]) };
     true
 }
 
@@ -123,6 +124,7 @@ fn word(ctx: &XdpContext, at: usize) -> Option<u32> {
 }
 
 /// An array's value, for one run of a program.
+#[expect(clippy::mut_from_ref, reason = "the map is the kernel's memory, and each place is asked for once")]
 #[inline(always)]
 pub(crate) fn value<T, const N: usize, const F: usize>(
     map: &'static Array<T, N, F>,

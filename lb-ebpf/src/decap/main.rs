@@ -12,10 +12,10 @@
 )]
 
 // Shared with the load balancer's programs, which use all of them.
-#[allow(dead_code, reason = "compare-exchange is the flow table's")]
+#[expect(dead_code, reason = "compare-exchange is the flow table's")]
 #[path = "../atomic.rs"]
 mod atomic;
-#[allow(dead_code, reason = "socket buffers are the TC program's")]
+#[expect(dead_code, reason = "socket buffers are the TC program's")]
 #[path = "../packet.rs"]
 mod packet;
 #[path = "../word.rs"]

@@ -52,6 +52,8 @@ impl Ends for Told {
 pub(crate) fn count(what: Decapped) {
     if let Some(counter) = DECAPPED.get_ptr_mut(what as u32) {
         // SAFETY: a per-CPU value, valid for the program run; nothing else on this CPU runs the program meanwhile.
-        unsafe { *counter = (*counter).wrapping_add(1) };
+        let packets = unsafe { counter.read() };
+        // SAFETY: as above.
+        unsafe { counter.write(packets.wrapping_add(1)) };
     }
 }

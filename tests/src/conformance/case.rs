@@ -117,11 +117,14 @@ pub(super) enum Send {
     Lent(Box<dyn Fn(u16) -> Vec<u8>>),
 }
 
+/// How a case's world differs from the usual one.
+type WorldChange = Box<dyn Fn(&mut World)>;
+
 /// One case of a table.
 #[must_use]
 pub struct Case {
     pub(super) name: String,
-    pub(super) world: Option<Box<dyn Fn(&mut World)>>,
+    pub(super) world: Option<WorldChange>,
     pub(super) before: Vec<Vec<u8>>,
     pub(super) send: Send,
     pub(super) hook: Hook,

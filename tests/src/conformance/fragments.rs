@@ -11,7 +11,7 @@ use super::case::{Case, Service, case, to_the_client};
 use super::expected::{Change, bytes_of, set};
 use super::icmp::{echo_answer, turned};
 use super::layout::Field;
-use super::pieces::pieces;
+use super::pieces::{first, pieces};
 use super::side::{BOTH, LENT_PORTS, Side};
 use crate::world::OTHER;
 
@@ -59,7 +59,7 @@ fn forward(side: Side) -> Vec<Case> {
             .counts(s.owner, &[])
     };
     let [tcp_head, tcp_tail, _] = three(&large(side.nat().ask()), 2);
-    let eight = pieces(&large(s.ask()), 3, &[0..8]).remove(0);
+    let eight = first(&large(s.ask()), 3, 8);
     vec![
         case(side, &format!("{rfc}: the head carries the ports and is routed by them"))
             .send(head.clone())
@@ -167,7 +167,7 @@ fn attacks(side: Side) -> Vec<Case> {
             .send(cut(0..0))
             .ends(Verdict::DropMalformed),
         case(side, &format!("{tiny}: a UDP header cut in two is dropped"))
-            .send(pieces(&large(udp.ask()), 1, &[0..4]).remove(0))
+            .send(first(&large(udp.ask()), 1, 4))
             .ends(Verdict::DropMalformed),
         case(side, &format!("{rfc}: a tail that overlaps the ports goes where the ports went"))
             .after(cut(0..64))

@@ -16,8 +16,11 @@ const ROUTED: &[u8] = &[0, 0, 0, 0, 0, 0];
 /// A fragment of everything: offset 0, no more of them.
 const ATOMIC: &[u8] = &[0, 0, 0xde, 0xad, 0xbe, 0xef];
 
+/// Extension headers: their number, and what is behind their first two bytes.
+type Chain = &'static [(u8, &'static [u8])];
+
 /// Chains that lead to the transport header.
-const CHAINS: [(&str, &[(u8, &[u8])]); 11] = [
+const CHAINS: [(&str, Chain); 11] = [
     ("RFC 8200 4.3: hop-by-hop options", &[(0, PADDING)]),
     ("RFC 2711 2.1: router alert", &[(0, &[5, 2, 0, 0, 1, 0])]),
     ("RFC 8200 4.6: destination options", &[(60, PADDING)]),
@@ -41,7 +44,7 @@ const CHAINS: [(&str, &[(u8, &[u8])]); 11] = [
 ];
 
 /// Chains that do not.
-const BROKEN: [(&str, &[(u8, &[u8])]); 6] = [
+const BROKEN: [(&str, Chain); 6] = [
     ("RFC 8200 4.1: hop-by-hop options behind another header", &[(60, PADDING), (0, PADDING)]),
     ("RFC 8200 4.1: hop-by-hop options twice", &[(0, PADDING), (0, PADDING)]),
     ("RFC 8200 4.4: a routing header that leads on to somebody else", &[(43, &[0, 1, 0, 0, 0, 0])]),

@@ -45,8 +45,11 @@ pub use runner::run;
 
 use case::Case;
 
+/// What makes the cases of a subject.
+pub type Cases = fn() -> Vec<Case>;
+
 /// Every subject, as its test is called, and what makes its cases.
-pub const TABLES: [(&str, fn() -> Vec<Case>); 25] = [
+pub const TABLES: [(&str, Cases); 25] = [
     ("ethernet", ethernet::cases),
     ("ipv4", ipv4::cases),
     ("ipv6", ipv6::cases),

@@ -53,6 +53,7 @@ fn answer(asker: IpAddr, options: &[u8]) -> Vec<Change> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn answered() -> Vec<Case> {
     let (vip, client) = (V6.vip(10), V6.client());
     let ours = [&[2, 1][..], &OUR_MAC].concat();

@@ -7,7 +7,7 @@ use lb_common::verdict::Verdict;
 use super::build::{Packet, icmp, other, raw_frame, tcp, udp};
 use super::case::{Case, case};
 use super::layout::Field;
-use super::pieces::pieces;
+use super::pieces::{first, pieces};
 use super::side::{BOTH, Side};
 
 /// Destination, type or length, and what it is.
@@ -76,7 +76,7 @@ fn odd(side: Side) -> Vec<Case> {
     let (client, stranger) = (SocketAddr::new(side.client(), 40_000), SocketAddr::new(side.stranger(), 80));
     let segment = || tcp(client, stranger).payload(&[7; 80]);
     let [head, tail]: [Vec<u8>; 2] = pieces(&segment(), 9, &[0..48, 48..100]).try_into().expect("two pieces");
-    let tiny = pieces(&segment(), 9, &[0..8]).remove(0);
+    let tiny = first(&segment(), 9, 8);
     let mut cases = vec![
         passes(side, "a stranger's segment", segment()),
         passes(side, "a stranger's segment with TTL 1", segment().ttl(1)),

@@ -33,7 +33,7 @@ impl Outer {
         let l3 = kind.end;
         let inner = Inner::of(&frame[l3..])?;
         let header_len = if self.dst.is_ipv4() { 20 } else { 40 };
-        let udp = if self.is_gue { self.udp(&inner, got.get(l3 + header_len..).unwrap_or(&[]))? } else { vec![] };
+        let udp = if self.is_gue { Self::udp(&inner, got.get(l3 + header_len..).unwrap_or(&[]))? } else { vec![] };
         let protocol = match (self.is_gue, inner.is_v6) {
             (true, _) => IpNumber::UDP,
             (false, false) => IpNumber::IPV4,
@@ -71,7 +71,7 @@ impl Outer {
         Ok([&outer, &udp[..], &frame[l3..]].concat())
     }
 
-    fn udp(&self, inner: &Inner, got: &[u8]) -> Result<Vec<u8>> {
+    fn udp(inner: &Inner, got: &[u8]) -> Result<Vec<u8>> {
         let port = got.get(..2).context("no outer UDP header")?;
         let port = u16::from_be_bytes([port[0], port[1]]);
         ensure!(port >= DYNAMIC_PORTS, "gue's source port {port} is not dynamic");

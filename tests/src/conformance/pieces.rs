@@ -1,6 +1,7 @@
 //! Cuts packets into fragments (RFC 791, section 3.2; RFC 8200, section 4.5), anywhere and any number of them.
 
 use std::ops::Range;
+use std::slice::from_ref;
 
 use etherparse::checksum::Sum16BitWords;
 
@@ -12,6 +13,11 @@ pub(super) fn pieces(packet: &Packet, id: u16, cuts: &[Range<usize>]) -> Vec<Vec
     let start = if frame[12..14] == [8, 0] { 34 } else { 54 };
     let len = frame.len() - start;
     cuts.iter().map(|cut| piece(&frame, start, id, cut, cut.end < len)).collect()
+}
+
+/// The first piece alone, of `len` bytes.
+pub(super) fn first(packet: &Packet, id: u16, len: usize) -> Vec<u8> {
+    pieces(packet, id, from_ref(&(0..len))).remove(0)
 }
 
 fn piece(frame: &[u8], start: usize, id: u16, cut: &Range<usize>, more: bool) -> Vec<u8> {

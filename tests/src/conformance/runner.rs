@@ -17,6 +17,7 @@ use crate::rig::Ran;
 use crate::world::WIRE;
 
 /// Runs every case of a subject. Panics with the names of those that failed.
+#[expect(clippy::print_stdout, reason = "cargo shows it of a test that fails, and names the case that panicked")]
 pub fn run(subject: &str, cases: Vec<Case>) {
     let usual = world();
     let mut bench = Bench::new(usual.clone());

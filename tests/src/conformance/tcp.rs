@@ -200,5 +200,5 @@ fn refused(side: Side, nat: &Service) -> Case {
 }
 
 fn after(case: Case, packets: &[Packet]) -> Case {
-    packets.iter().fold(case, |case, packet| case.after(packet))
+    packets.iter().fold(case, Case::after)
 }

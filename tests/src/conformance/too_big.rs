@@ -60,9 +60,9 @@ fn narrow(owner: Owner) -> impl Fn(&mut World) {
     move |world| world.backend(owner).mtu = MTU
 }
 
-fn told(side: Side, mode: &str, s: &Service, more: u16) -> Vec<Case> {
+fn told(side: Side, mode: &str, s: &Service, extra: u16) -> Vec<Case> {
     let rfc = if side.is_v6() { "RFC 4443 3.2" } else { "RFC 1191 4" };
-    let limit = MTU - more;
+    let limit = MTU - extra;
     let large = of_len(side, s, limit + 1);
     let opened: &[Event] = &[Opened];
     let told = |name: &str, packet: Packet, about: &[u8]| {

@@ -66,7 +66,9 @@ impl OpenRing {
     /// Slots whose current owner is one of these.
     pub(super) fn slots_of(&self, owners: &BTreeSet<Owner>) -> usize {
         let mut is_one = vec![false; MAX_OWNERS];
-        owners.iter().for_each(|owner| is_one[usize::from(*owner)] = true);
+        for owner in owners {
+            is_one[usize::from(*owner)] = true;
+        }
         self.slots().into_iter().filter(|slot| is_one[usize::from(slot.current())]).count()
     }
 

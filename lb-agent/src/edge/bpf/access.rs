@@ -76,11 +76,11 @@ impl Admission {
     /// Every rule.
     pub(super) fn read_access(&self) -> Result<BTreeMap<Source, u32>, Failure> {
         let mut rules = BTreeMap::new();
-        for rule in self.v4.iter() {
+        for rule in &self.v4 {
             let (key, rule) = rule.map_err(|e| failed(maps::ACCESS_V4, io_error(&e)))?;
             let _new = rules.insert(Source::V4 { bits: bits_of(key.prefix_len()), key: key.data() }, rule);
         }
-        for rule in self.v6.iter() {
+        for rule in &self.v6 {
             let (key, rule) = rule.map_err(|e| failed(maps::ACCESS_V6, io_error(&e)))?;
             let _new = rules.insert(Source::V6 { bits: bits_of(key.prefix_len()), key: key.data() }, rule);
         }

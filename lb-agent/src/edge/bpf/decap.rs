@@ -15,7 +15,7 @@ use super::error::{LoadError, root_cause};
 use super::privilege;
 use crate::config::XdpMode;
 use crate::object::DECAP;
-use crate::pure::desired::address;
+use crate::pure::tables::address;
 
 /// What to take headers off, and where.
 #[derive(Clone, Debug)]

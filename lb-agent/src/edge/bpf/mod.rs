@@ -27,6 +27,7 @@ mod sights;
 mod flows;
 mod rings;
 mod sweep;
+mod sweep_counts;
 mod sweep_replies;
 mod counters;
 mod explain;

@@ -26,6 +26,7 @@ use super::mmap::Mapped;
 use super::observe::monotonic;
 use super::pin::Pins;
 use super::rings::{Rings, Slots};
+use super::sweep_counts::Counts;
 use super::sweep_replies::ReplyMaps;
 use crate::edge::dataplane::{DataPlaneError, Sweeper};
 use crate::pure::sweep::{FlowCounts, SlotSet, SweepReport, SweepRequest, TableUse};
@@ -244,23 +245,6 @@ struct OwnerInfo {
     flags: u16,
 }
 
-/// What the walk counts per owner: entries of active, half-open, adopted and ended flows. Each entry is one of them, so that the walk
-/// adds to one number an entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts([u32; 4]);
-
-const ACTIVE: usize = 0;
-const HALF_OPEN: usize = 1;
-const ADOPTED: usize = 2;
-const ENDED: usize = 3;
-
-impl From<Counts> for FlowCounts {
-    fn from(counts: Counts) -> Self {
-        let [active, half_open, adopted, ended] = counts.0.map(u64::from);
-        Self { active, half_open, adopted, named: active + half_open + adopted + ended }
-    }
-}
-
 struct ServiceInfo {
     entry: ServiceEntry,
     in_transition: bool,
@@ -377,14 +361,8 @@ impl Walk<'_> {
         let Some(counts) = self.counts.get_mut(usize::from(entry.owner())) else {
             return;
         };
-        let kind = match judgement {
-            Judgement::Active => ACTIVE,
-            Judgement::HalfOpen => HALF_OPEN,
-            Judgement::Adopted => ADOPTED,
-            Judgement::Ended | Judgement::Expire => ENDED,
-        };
-        counts.0[kind] += 1;
-        if kind != ENDED && info.flags & IN_TRANSITION != 0 {
+        let is_over = counts.add(judgement);
+        if !is_over && info.flags & IN_TRANSITION != 0 {
             self.note_blocked(entry, info);
         }
     }

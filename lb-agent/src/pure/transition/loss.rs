@@ -70,12 +70,12 @@ impl RingState {
         let names = |slot: &Slot| slot.current() == owner || slot.in_transition() && slot.previous() == owner;
         // Without branches and as wide as a slot, so that the compiler asks several in one instruction.
         let may_name = |slot: &Slot| u32::from(slot.current() == owner) | u32::from(slot.previous() == owner);
-        let mut named = Vec::new();
+        let mut found = Vec::new();
         for (first, slots) in (0_u32..).step_by(AT_ONCE).zip(self.slots.chunks(AT_ONCE)) {
             if slots.iter().fold(0, |any, slot| any | may_name(slot)) != 0 {
-                named.extend((first..).zip(slots).filter(|(_, slot)| names(slot)).map(|(i, _)| i));
+                found.extend((first..).zip(slots).filter(|(_, slot)| names(slot)).map(|(i, _)| i));
             }
         }
-        named
+        found
     }
 }

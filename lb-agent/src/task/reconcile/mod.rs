@@ -3,8 +3,10 @@
 //! Nobody else calls `DataPlane::apply`. An operation that fails ends the round: the maps are read back and the next round
 //! plans from what is there.
 
+mod command;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::Fact;
-use super::announce::Announced;
-use super::clock::Clock;
-use super::publish::Publication;
-use super::sweep::SweepOrder;
 use crate::config::Config;
 use crate::edge::dataplane::{DataPlane, DataPlaneError};
 use crate::edge::journal::Journal;
 use crate::pure::backoff::Backoff;
-use crate::pure::command::{BackendChange, Command, Refusal, Reply};
+use crate::pure::command::{Command, Refusal, Reply};
 use crate::pure::desired::{announced, desired};
 use crate::pure::health::Health;
 use crate::pure::ledger::{Ledger, Level, ProbeTarget};
@@ -32,6 +29,11 @@ use crate::pure::report;
 use crate::pure::snapshot::{AgentStatus, InterfaceStatus, LatencyStatus, ServiceStatus, Snapshot};
 use crate::pure::tables::{Op, Tables};
 use crate::pure::watch::Watches;
+use crate::task::Fact;
+use crate::task::announce::Announced;
+use crate::task::clock::Clock;
+use crate::task::publish::Publication;
+use crate::task::sweep::SweepOrder;
 use lb_common::slot::Owner;
 
 /// Maps are compared with what they should contain this often: somebody else may have touched them.
@@ -322,7 +324,7 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
             let part = desired_part(&self.ledger, &changed, self.observed.epoch_shift, now);
             plan_part(&self.observed, part, slots)
         };
-        if let Err(e) = self.apply(ops) {
+        if let Err(e) = self.apply(&ops) {
             tracing::error!("{e}");
             let _ = self.problems.insert("maps", e.to_string());
             self.retry_at = Some(now + self.backoff.failed());
@@ -340,8 +342,8 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         }
     }
 
-    fn apply(&mut self, ops: Vec<Op>) -> Result<(), DataPlaneError> {
-        let done = self.dataplane.apply_all(&ops);
+    fn apply(&mut self, ops: &[Op]) -> Result<(), DataPlaneError> {
+        let done = self.dataplane.apply_all(ops);
         let (count, result) = match done {
             Ok(()) => (ops.len(), Ok(())),
             Err((count, e)) => (count, Err(e)),
@@ -386,82 +388,6 @@ impl<D: DataPlane, J: Journal> Reconcile<D, J> {
         agent.reprogram = self.reprogram.clone();
         let shown = report::snapshot(&self.ledger, services, agent, self.identity.interfaces.clone());
         let _ = self.outputs.snapshot.send_replace(Arc::new(shown));
-    }
-
-    fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
-        match command {
-            Command::Backend { service, address, change } => self.change_backend(&service, address, &change),
-            Command::Reload => self.reload(),
-            Command::Watch(watch) => {
-                let _exists = watch.tap(&self.ledger)?;
-                self.is_unsure = true;
-                Ok(Reply::Watching(self.ledger.watches.open(*watch)?))
-            }
-            Command::Unwatch(tap) => {
-                self.ledger.watches.close(tap);
-                self.is_unsure = true;
-                Ok(Reply::Done("looks no longer".to_owned()))
-            }
-            Command::Explain(query) => {
-                let mut answer = self.dataplane.explain(&query).map_err(|e| Refusal::Failed(e.to_string()))?;
-                report::name(&self.ledger, &mut answer);
-                Ok(Reply::Explanation(answer))
-            }
-            Command::Unload => Err(Refusal::Failed("unload is taken before".to_owned())),
-        }
-    }
-
-    /// A change is only done when the maps have taken it.
-    fn carried_out(&self, reply: Reply) -> Result<Reply, Refusal> {
-        match (self.retry_at, &reply) {
-            (Some(_), Reply::Done(what)) => Err(Refusal::Failed(format!(
-                "accepted ({what}), but not yet in the maps: {}. The agent retries",
-                self.problems.get("maps").map_or("", String::as_str)
-            ))),
-            _ => Ok(reply),
-        }
-    }
-
-    fn change_backend(&mut self, service: &str, addr: SocketAddr, change: &BackendChange) -> Result<Reply, Refusal> {
-        let now = self.clock.now();
-        let changes = self.ledger.prepare(service, addr, change)?;
-        // Written before it is done: what an operator was told survives a crash.
-        self.journal.save(&changes).map_err(|e| Refusal::Failed(e.to_string()))?;
-        let specs = self.ledger.specs().to_vec();
-        self.ledger.want(specs, changes, now)?;
-        let done = if matches!(change, BackendChange::Remove { force: true }) {
-            let cut = self.ledger.cut(service, addr, now);
-            format!("backend {addr} removed from {service}, {cut} flows cut")
-        } else {
-            report::acknowledge(&self.ledger, service, addr, change)
-        };
-        Ok(Reply::Done(done))
-    }
-
-    fn reload(&mut self) -> Result<Reply, Refusal> {
-        let now = self.clock.now();
-        let config = (self.reload)().map_err(Refusal::Invalid)?;
-        if config.agent != self.config.agent || config.interfaces != self.config.interfaces {
-            return Err(Refusal::Conflict(
-                "[agent] or [[interface]] has changed: restart the agent to apply it (no packet is lost). Nothing was \
-                 changed"
-                    .to_owned(),
-            ));
-        }
-        let mut changes = self.ledger.changes().clone();
-        changes.tidy(&config.services);
-        if let Some((a, b)) = changes.shared_reply(&config.services) {
-            return Err(Refusal::Conflict(format!(
-                "\"{a}\" and \"{b}\" would share a backend in nat without snat, together with what was added at run \
-                 time. Nothing was changed"
-            )));
-        }
-        self.journal.save(&changes).map_err(|e| Refusal::Failed(e.to_string()))?;
-        self.ledger.want(config.services.clone(), changes, now)?;
-        let text = format!("{} reloaded: {} services", config.path.display(), config.services.len());
-        tracing::info!("{text}");
-        self.config = config;
-        Ok(Reply::Done(text))
     }
 }
 

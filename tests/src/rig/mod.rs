@@ -2,28 +2,27 @@
 //!
 //! It is loaded once a process, because the verifier takes its time; a rig borrows it and starts with clean maps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod admission;
+mod clear;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use ipnet::IpNet;
 use lb_agent::object::OBJECT;
-use lb_common::admission::{AccessV4, AccessV6, Limits, Refusals};
 use lb_common::backend::BackendEntry;
-use lb_common::endpoint::{Address, EndpointV4, EndpointV6};
+use lb_common::endpoint::Address;
 use lb_common::flow::FlowBucket;
-use lb_common::host::{Host, InterfaceEntry, VipEntry};
-use lb_common::limits::{MAX_OWNERS, RING_LEN, SOURCE_BUCKETS};
+use lb_common::host::Host;
+use lb_common::limits::{MAX_OWNERS, RING_LEN};
 use lb_common::maps;
 use lb_common::reply::{
-    FragmentEntry, FragmentKey, ReplyEntry, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
+    FragmentEntry, FragmentKey, SnatForwardEntry, SnatForwardKey, SnatReverseEntry, SnatReverseKey,
 };
 use lb_common::schedule::Schedule;
-use lb_common::service::ServiceEntry;
 use lb_common::slot::Owner;
 use lb_common::stats::{OwnerCounters, VerdictCounters};
 use lb_common::trace::{Sight, Taps};
@@ -32,8 +31,8 @@ use zerocopy::FromBytes;
 
 use crate::age::{older_budget, older_flow, older_fragment, older_snat, older_source};
 use crate::ground;
-use crate::lookup::clear_trie;
 use crate::world::{BUCKETS, EPOCH_WORDS, NOW_NS, World};
+pub(crate) use clear::clear;
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,24 +180,6 @@ impl Rig {
         Ok(entries)
     }
 
-    /// Until when a service's budget is spent, ns.
-    pub fn budget(&mut self, service: u16) -> Result<u64> {
-        Ok(self.kernel().array::<u64>(maps::BUDGETS)?.get(&u32::from(service), 0)?)
-    }
-
-    /// Budgets of sources, by place, those that are not free.
-    pub fn sources(&mut self) -> Result<BTreeMap<usize, u64>> {
-        self.kernel().sources()
-    }
-
-    /// What limits of a service have refused.
-    pub fn refusals(&mut self, service: u16) -> Result<Refusals> {
-        let cpu = usize::try_from(self.kernel().cpu)?;
-        let map = self.kernel().ebpf.map_mut(maps::REFUSALS).context("no map REFUSALS")?;
-        let per_cpu = PerCpuArray::<_, Refusals>::try_from(map)?.get(&u32::from(service), 0)?;
-        Ok(per_cpu.get(cpu).copied().unwrap_or_default())
-    }
-
     /// The epoch bitmap.
     pub fn epochs(&mut self) -> Result<Vec<u64>> {
         let array = self.kernel().array::<u64>(maps::EPOCHS)?;
@@ -284,90 +265,6 @@ impl Kernel {
         Ok(Self { ebpf, generation: 0, cpu, rings, slots, verdicts: [0; VERDICTS], owners, services })
     }
 
-    fn clear(&mut self) -> Result<()> {
-        let (owners, services) = self.clear_tables()?;
-        self.clear_tuples()?;
-        self.clear_counters(&owners)?;
-        self.clear_cursors(&services)?;
-        let mut flows = self.array::<FlowBucket>(maps::FLOWS)?;
-        for bucket in 0..BUCKETS {
-            flows.set(bucket, FlowBucket::default(), 0)?;
-        }
-        for place in self.sources()?.into_keys() {
-            self.set_source(place, 0)?;
-        }
-        self.clear_epochs()?;
-        self.clear_tokens()?;
-        self.verdicts = self.verdicts_now()?;
-        Ok(())
-    }
-
-    /// What the agent writes. Owners and services that there were.
-    fn clear_tables(&mut self) -> Result<(Vec<Owner>, Vec<u16>)> {
-        clear(self.hash::<EndpointV4, ServiceEntry>(maps::SERVICES_V4)?)?;
-        clear(self.hash::<EndpointV6, ServiceEntry>(maps::SERVICES_V6)?)?;
-        clear(self.hash::<Address, VipEntry>(maps::VIPS)?)?;
-        clear(self.hash::<u32, InterfaceEntry>(maps::INTERFACES)?)?;
-        clear(self.hash::<EndpointV4, ReplyEntry>(maps::REPLIES_V4)?)?;
-        clear(self.hash::<EndpointV6, ReplyEntry>(maps::REPLIES_V6)?)?;
-        clear(self.hash::<Address, u32>(maps::LOCALS)?)?;
-        self.clear_lookup()?;
-        clear_trie(self.trie::<AccessV4, u32>(maps::ACCESS_V4)?)?;
-        clear_trie(self.trie::<AccessV6, u32>(maps::ACCESS_V6)?)?;
-        let owners: Vec<Owner> = std::mem::take(&mut self.owners).into_iter().collect();
-        let mut backends = self.array(maps::BACKENDS)?;
-        for owner in &owners {
-            backends.set(u32::from(*owner), BackendEntry::default(), 0)?;
-        }
-        Ok((owners, std::mem::take(&mut self.services).into_iter().collect()))
-    }
-
-    pub(crate) fn clear_tuples(&mut self) -> Result<()> {
-        clear(self.hash::<SnatForwardKey, SnatForwardEntry>(maps::SNAT_FORWARD)?)?;
-        clear(self.hash::<SnatReverseKey, SnatReverseEntry>(maps::SNAT_REVERSE)?)?;
-        clear(self.hash::<FragmentKey, FragmentEntry>(maps::FRAGMENTS)?)
-    }
-
-    pub(crate) fn clear_counters(&mut self, owners: &[Owner]) -> Result<()> {
-        for owner in owners {
-            let record = self.record(*owner)?;
-            self.array(maps::LOADS)?.set(u32::from(*owner), 0_u64, 0)?;
-            self.array(maps::COUNTERS)?.set(record, OwnerCounters::default(), 0)?;
-        }
-        Ok(())
-    }
-
-    fn clear_cursors(&mut self, services: &[u16]) -> Result<()> {
-        for service in services {
-            let map = self.ebpf.map_mut(maps::CURSORS).context("no map CURSORS")?;
-            let mut cursors = PerCpuArray::<_, u32>::try_from(map)?;
-            let zero = PerCpuValues::try_from(vec![0_u32; cursors.get(&u32::from(*service), 0)?.len()])?;
-            cursors.set(u32::from(*service), zero, 0)?;
-            self.array(maps::LIMITS)?.set(u32::from(*service), Limits::default(), 0)?;
-            self.array(maps::BUDGETS)?.set(u32::from(*service), 0_u64, 0)?;
-            let map = self.ebpf.map_mut(maps::REFUSALS).context("no map REFUSALS")?;
-            let mut refusals = PerCpuArray::<_, Refusals>::try_from(map)?;
-            let cpus = refusals.get(&u32::from(*service), 0)?.len();
-            refusals.set(u32::from(*service), PerCpuValues::try_from(vec![Refusals::default(); cpus])?, 0)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn clear_tokens(&mut self) -> Result<()> {
-        let map = self.ebpf.map_mut(maps::TOKENS).context("no map TOKENS")?;
-        let mut tokens = PerCpuArray::<_, u64>::try_from(map)?;
-        let zero = PerCpuValues::try_from(vec![0_u64; tokens.get(&0, 0)?.len()])?;
-        Ok(tokens.set(0, zero, 0)?)
-    }
-
-    fn clear_epochs(&mut self) -> Result<()> {
-        let mut epochs = self.array::<u64>(maps::EPOCHS)?;
-        for word in 0..EPOCH_WORDS {
-            epochs.set(word, 0, 0)?;
-        }
-        Ok(())
-    }
-
     fn fill(&mut self, world: &World) -> Result<()> {
         insert_all(self.hash(maps::SERVICES_V4)?, world.services_v4.iter())?;
         insert_all(self.hash(maps::SERVICES_V6)?, world.services_v6.iter())?;
@@ -383,12 +280,7 @@ impl Kernel {
         for (id, schedule) in &world.schedules {
             self.array::<Schedule>(maps::SCHEDULES)?.set(u32::from(*id), **schedule, 0)?;
         }
-        for (id, limits) in &world.limits {
-            self.array::<Limits>(maps::LIMITS)?.set(u32::from(*id), *limits, 0)?;
-        }
-        for ((id, net), rule) in &world.access {
-            self.set_access(*id, net, *rule)?;
-        }
+        self.fill_admission(world)?;
         for (id, ring) in &world.rings {
             self.set_ring(*id, ring)?;
         }
@@ -417,39 +309,6 @@ impl Kernel {
         rings.set(u32::from(service), &ring, 0)?;
         let _none = self.rings.insert(service, ring);
         Ok(())
-    }
-
-    fn set_access(&mut self, service: u16, net: &IpNet, rule: u32) -> Result<()> {
-        let (service, bits) = (u32::from(service).to_be_bytes(), 32 + u32::from(net.prefix_len()));
-        match net {
-            IpNet::V4(net) => {
-                let key = Key::new(bits, AccessV4 { service, addr: net.network().octets() });
-                Ok(self.trie(maps::ACCESS_V4)?.insert(&key, rule, 0)?)
-            }
-            IpNet::V6(net) => {
-                let key = Key::new(bits, AccessV6 { service, addr: net.network().octets() });
-                Ok(self.trie(maps::ACCESS_V6)?.insert(&key, rule, 0)?)
-            }
-        }
-    }
-
-    fn sources(&mut self) -> Result<BTreeMap<usize, u64>> {
-        let array = self.array::<FlowBucket>(maps::SOURCES)?;
-        let mut found = BTreeMap::new();
-        for bucket in 0..u32::try_from(SOURCE_BUCKETS)? {
-            for (n, entry) in array.get(&bucket, 0)?.into_iter().enumerate().filter(|(_, entry)| *entry != 0) {
-                let _new = found.insert(bucket as usize * 8 + n, entry);
-            }
-        }
-        Ok(found)
-    }
-
-    fn set_source(&mut self, place: usize, entry: u64) -> Result<()> {
-        let bucket = u32::try_from(place / 8)?;
-        let mut array = self.array::<FlowBucket>(maps::SOURCES)?;
-        let mut entries = array.get(&bucket, 0)?;
-        entries[place % 8] = entry;
-        Ok(array.set(bucket, entries, 0)?)
     }
 
     /// Index of this CPU's record of an owner.
@@ -505,12 +364,4 @@ where
     V: Pod,
 {
     map.iter().map(|entry| Ok(entry?)).collect()
-}
-
-pub(crate) fn clear<K: Pod, V: Pod>(mut map: BpfHashMap<&mut MapData, K, V>) -> Result<()> {
-    let keys = map.keys().collect::<std::result::Result<Vec<K>, _>>()?;
-    for key in keys {
-        map.remove(&key)?;
-    }
-    Ok(())
 }
